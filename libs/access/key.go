@@ -1,0 +1,75 @@
+package access
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// ClusterKeySize is the size of the cluster's key in bytes.
+const ClusterKeySize = 32
+
+// Key names a session or a subject: the first 16 bytes of an HMAC-SHA-256 under
+// the cluster's key, so that neither tokens nor users can be guessed from it.
+type Key [16]byte
+
+// String is the key in lower-case hex.
+func (k Key) String() string { return hex.EncodeToString(k[:]) }
+
+// IsZero says whether the key was never set.
+func (k Key) IsZero() bool { return k == Key{} }
+
+// Keyer makes keys and fingerprints under the cluster's one key.
+type Keyer struct{ secret []byte }
+
+// NewKeyer takes the cluster's key, ClusterKeySize bytes.
+func NewKeyer(secret []byte) (*Keyer, error) {
+	if len(secret) != ClusterKeySize {
+		return nil, fmt.Errorf("cluster key has %d bytes, want %d", len(secret), ClusterKeySize)
+	}
+	return &Keyer{secret: append([]byte(nil), secret...)}, nil
+}
+
+// LoadKeyer reads the cluster's key from a file that holds it in base64.
+func LoadKeyer(path string) (*Keyer, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading cluster key: %w", err)
+	}
+	secret, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(raw)))
+	if err != nil {
+		// The file's content must not reach a log, so the cause is not wrapped.
+		return nil, fmt.Errorf("cluster key in %s: %w", path, errNotBase64)
+	}
+	return NewKeyer(secret)
+}
+
+var errNotBase64 = errors.New("not valid base64")
+
+// Key hashes the parts, each with its length before it, so that a border
+// between two parts cannot be moved. The first part should name the purpose.
+func (k *Keyer) Key(parts ...string) Key {
+	mac := hmac.New(sha256.New, k.secret)
+	var n [4]byte
+	for _, p := range parts {
+		n[0], n[1], n[2], n[3] = byte(len(p)>>24), byte(len(p)>>16), byte(len(p)>>8), byte(len(p))
+		mac.Write(n[:])
+		mac.Write([]byte(p))
+	}
+	var sum [sha256.Size]byte
+	return Key(mac.Sum(sum[:0])[:16])
+}
+
+// Fingerprint stands for a token in logs, traces, metrics and tables. It is the
+// zero Key for the empty token.
+func (k *Keyer) Fingerprint(token string) Key {
+	if token == "" {
+		return Key{}
+	}
+	return k.Key("token", token)
+}

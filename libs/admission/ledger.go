@@ -1,0 +1,170 @@
+// Package admission holds the contract of the session ledger: one interface,
+// its items and results, the group commit in front of it, and (in
+// admissiontest) the model and the conformance suite that every ledger passes.
+//
+// A ledger is strict: over any number of workers, edges and concurrent opens
+// no subject ever holds more live seats than its limit (DESIGN.md §3).
+package admission
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+
+	"usher.internal/libs/access"
+)
+
+// ErrUnavailable means that the ledger cannot be asked now: nothing is known
+// about the items. Sending the same items again is always safe.
+var ErrUnavailable = errors.New("session ledger is unavailable")
+
+// ErrBadItem means that this one item can never be stored (text that is not
+// UTF-8, a time outside the calendar). Its neighbours are not affected.
+var ErrBadItem = errors.New("item cannot be stored")
+
+// Ledger takes seats, gives them back and writes the audit row of each
+// decision, in one transaction, before it returns.
+type Ledger interface {
+	// Apply acts as if its items were applied one after another; each result is
+	// the item's state after all of them, so that an open whose seat a later
+	// item of the same call took is answered as evicted. Results stand in the
+	// order of the items. The error is ErrUnavailable (wrapped) or ctx's.
+	Apply(ctx context.Context, items []Item) ([]Result, error)
+}
+
+// Item is one thing to do: exactly one of the fields is set.
+type Item struct {
+	Open  *Open  // a question that the checks accepted: take or renew a seat
+	Audit *Audit // a question that was decided without the ledger: write its row
+	Sign  *Sign  // a sign of life, or a close
+}
+
+// Record is what the audit row says besides the ledger's own part of the answer.
+type Record struct {
+	ID        uuid.UUID // UUIDv7; its time is the row's time and partition key
+	Region    string
+	Edge      string
+	Node      string
+	Caller    string
+	Stream    string
+	Realm     string
+	User      string
+	IP        netip.Addr // the zero Addr is stored as NULL
+	UserAgent string
+	Referer   string
+	Revision  int64
+	TraceID   [16]byte
+	Duration  time.Duration // spent on the question so far
+	Steps     []access.Step
+}
+
+// Audit is a decision that takes no seat.
+type Audit struct {
+	Record
+	Outcome access.Outcome
+	Reason  access.Reason
+	// Close is the running session that this decision ends (a re-decision that
+	// came out as deny), uuid.Nil if none; closed as access.CloseDenied.
+	Close uuid.UUID
+}
+
+// Open asks for a seat.
+type Open struct {
+	Record
+	// Reason stands in the row when the ledger agrees (granted, allow_rule, grace).
+	Reason access.Reason
+	// Session is the id of the new session if one is opened. A re-decision
+	// carries the running session's id in Running.
+	Session uuid.UUID
+	// Running is the session that this question re-decides; uuid.Nil for a new one.
+	Running uuid.UUID
+	// Replaces is closed first, as id_reused; uuid.Nil if none.
+	Replaces uuid.UUID
+	// Key is the session key: one live session per key.
+	Key access.Key
+	// Subject is whom the seats are counted for: (realm, user), else token, else address.
+	Subject access.Key
+	// Token is the token's fingerprint, the zero Key if the viewer brought none.
+	Token access.Key
+	// Device of the viewer; the same device on another stream is a zap.
+	Device string
+	// StillPlaying: a zapped session went on past the tolerance. It zaps
+	// nothing, takes a seat of its own, and its device loses the courtesy for an hour.
+	StillPlaying bool
+	// Limit is the most live seats of Subject; negative means no limit.
+	Limit int
+	Mode  access.Mode
+	// Seat is how long the seat lives without a renewal; longer than Lease.
+	Seat time.Duration
+	// Lease bounds how long an edge may answer from memory: bars last that long.
+	Lease time.Duration
+}
+
+// Sign is a sign of life of a session, or its end.
+type Sign struct {
+	Session uuid.UUID
+	// Age is how long ago the sign was seen.
+	Age time.Duration
+	// Edge and Node that saw it: a session of another edge's node is not touched... by name.
+	Edge string
+	// Close gives the seat back, unless somebody renewed after this sign.
+	Close  bool
+	Reason access.CloseReason
+	// Requests and Bytes are totals at this edge since the opening, never increments.
+	Requests, Bytes int64
+}
+
+// Result is the state of an item after the call.
+type Result struct {
+	// Err is nil or wraps ErrBadItem.
+	Err error
+	// Decision is the id of the row that stands for this answer: the question's
+	// own, or the opening row of the session that the answer repeats.
+	Decision uuid.UUID
+	Outcome  access.Outcome
+	Reason   access.Reason
+	Realm    string
+	User     string
+	// Session is the live session of an allowed open. For a Sign, it is the session.
+	Session uuid.UUID
+	// Live says whether the session of a Sign, or of an allowed Open, is live now.
+	Live bool
+	// Closed is why a Sign's session is not live, "" if it was never known.
+	Closed access.CloseReason
+	// Repeated says that no row was written, since an earlier one stands for it.
+	Repeated bool
+	// Holders are the sessions that hold the seats when Reason is limit.
+	Holders []Holder
+	// Ended are the sessions that this item ended (evicted, zapped, id_reused):
+	// to be told to the edges at once. The outbox holds them too, until Published.
+	Ended []Ended
+}
+
+// Holder is a session that holds a seat.
+type Holder struct {
+	Session  uuid.UUID `json:"session_id"`
+	Stream   string    `json:"stream"`
+	Node     string    `json:"node"`
+	Device   string    `json:"device"`
+	OpenedAt time.Time `json:"opened_at"`
+}
+
+// Ended is a session that was ended by force, as the control message says it.
+type Ended struct {
+	Outbox    int64 // the outbox row, to be deleted once published
+	Session   uuid.UUID
+	Key       access.Key
+	Subject   access.Key
+	Realm     string
+	User      string
+	Stream    string
+	Device    string
+	Node      string
+	Reason    access.CloseReason
+	Bar       time.Duration // 0: not barred
+	BarDevice bool          // opens under (subject, stream, device) are barred too
+	At        time.Time
+}

@@ -1,0 +1,39 @@
+// Package middleware is the contract of an operator's own subscriber systems
+// that are asked upstream. Each kind has its own folder (http, …) with the same
+// file names: doc.go, options.go, middleware.go, README.md, testdata/cases.
+package middleware
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"usher.internal/libs/access"
+)
+
+// ErrUnavailable means that nobody could be asked (connection, timeout, 5xx, 408,
+// 425, 429, broken HTTP, open breaker): the fail mode decides. It is never a refusal.
+var ErrUnavailable = errors.New("middleware is unavailable")
+
+// Answer is what a middleware said.
+type Answer struct {
+	Allowed bool
+	// Text says why in words for an operator, without any part of the query.
+	Text string
+	// User is the account (X-UserId, else X-Session-Name), "" if it named none.
+	User string
+	// SessionName is the label for the caller's session list (X-Session-Name).
+	SessionName string
+	// Sessions is the middleware's own limit (X-Max-Sessions, X-Unique), 0 if it named none.
+	Sessions int
+	// Duration is how long the yes holds (X-AuthDuration), 0 if it named none.
+	Duration time.Duration
+	// Location is where the viewer should be sent, "" if nowhere.
+	Location string
+}
+
+// Middleware asks one upstream. It is safe for concurrent use; ctx bounds the call.
+// The error wraps ErrUnavailable.
+type Middleware interface {
+	Ask(ctx context.Context, req *access.Request) (Answer, error)
+}

@@ -1,0 +1,153 @@
+// Package policy reads the operator's file: strict parsing with line, column
+// and suggestion, warnings, examples, the compiled immutable Snapshot that workers
+// decide by, and the Projection that edges read (DESIGN.md §3 and §7).
+package policy
+
+import (
+	"net/netip"
+	"time"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/match"
+)
+
+// Snapshot is one revision of the policy, compiled and immutable.
+type Snapshot struct {
+	Revision  int64 // 0 until stored
+	Source    string
+	Defaults  Defaults
+	Nodes     map[string]*Node
+	Checks    map[string]*Check
+	Rules     []*Rule // in the file's order: first match wins
+	Retention Retention
+	// Warnings are what `usher policy check` tells besides errors.
+	Warnings []Problem
+}
+
+// Defaults are the file's defaults, filled in.
+type Defaults struct {
+	Lease, Idle       time.Duration
+	OnUnavailable     access.FailMode
+	Grace, GraceKnown time.Duration
+}
+
+// Node is a streaming server or proxy that may ask.
+type Node struct {
+	Name   string
+	Caller string // astra | nginx | caddy | traefik
+	// From are the addresses that the question itself may come from; empty means none.
+	From []netip.Prefix
+	// Edge that this node belongs to, "" for any.
+	Edge string
+	// URL says how a forward-auth caller's URL is read (also Alta's path); nil is the default reading.
+	URL      *match.URL
+	Token    []string // places of the token, in order: "query:token", "header:X", "cookie:x", "path:1"
+	Segments string   // device | token
+	// SessionKeys are what the session key is hashed over: token, stream, device, ip, user_agent.
+	SessionKeys []string
+	Device      string // place of a device id, "" none
+	// ClientIPHeader is believed when the question comes from ClientIPTrust.
+	ClientIPHeader string
+	ClientIPTrust  []netip.Prefix
+	Lease, Idle    time.Duration
+	// Hold keeps the seat of a caller that asks once and shows no life; 0 where the caller shows life.
+	Hold           time.Duration
+	Budget         time.Duration
+	RedirectStatus int
+}
+
+// ShowsLife says whether the node's caller gives signs of life after the opening.
+func (n *Node) ShowsLife() bool { return n.Hold == 0 }
+
+// Check is a configured verifier or middleware.
+type Check struct {
+	Name, Type string
+	// Realm of the users that it names; "main" unless set.
+	Realm string
+	// Upstream is true for middlewares: they cost an outside call.
+	Upstream bool
+	// NamesUser is false when this check, as configured, never names a user.
+	NamesUser bool
+	Timeout   time.Duration // of a middleware, 0 for verifiers
+	// OnUnavailable of the check, "" to take the rule's.
+	OnUnavailable access.FailMode
+	// Options are the kind's own, decoded: *securetoken.Options, *http.Options …
+	Options any
+}
+
+// AuthMode says how a rule's checks are combined.
+type AuthMode string
+
+// The auth modes of a rule.
+const (
+	AuthAllow AuthMode = "allow"
+	AuthDeny  AuthMode = "deny"
+	AuthAny   AuthMode = "any"
+	AuthAll   AuthMode = "all"
+)
+
+// Rule is one entry of streams.
+type Rule struct {
+	// Index in the file, from 0, and Line of the entry.
+	Index, Line int
+	Match       *match.Glob
+	Allow, Deny Lists
+	// Domains may embed the player; empty means any. "*.x" is any depth below x, not x.
+	Domains []string
+	Auth    AuthMode
+	Checks  []*Check
+	Limit   *Limit // nil: none
+	// OnDeny maps a reason (or "*") to where the viewer is sent.
+	OnDeny        map[access.Reason]string
+	Lease         time.Duration // 0: the node's
+	OnUnavailable access.FailMode
+	Uncounted     access.FailMode // allow | deny
+	Grace         time.Duration
+	GraceKnown    time.Duration
+	Examples      []Example
+
+	name string
+}
+
+// Name is how the rule is called in steps and messages: `streams[1] "**"`.
+func (r *Rule) Name() string { return r.name }
+
+// Upstream says whether the rule may ask a middleware.
+func (r *Rule) Upstream() bool {
+	for _, c := range r.Checks {
+		if c.Upstream {
+			return true
+		}
+	}
+	return false
+}
+
+// Lists are the constructor lists of allow and deny.
+type Lists struct {
+	// Tokens are kept as they stand in the file until the engine fingerprints them.
+	Tokens  []string
+	IPs     []netip.Prefix
+	Country []string // upper case
+	UA      []string // substrings, case-sensitive
+}
+
+// Limit is the limit on simultaneous sessions.
+type Limit struct {
+	Sessions int    // when the check gives no number; 0 means: only the check's number counts
+	Max      int    // ceiling for the check's number, 0 none
+	By       string // user
+	Mode     access.Mode
+}
+
+// Retention of stored rows.
+type Retention struct{ Steps, Decisions, Sessions time.Duration }
+
+// Rule finds the first rule whose match fits the stream; nil if none does.
+func (s *Snapshot) Rule(stream string) *Rule {
+	for _, r := range s.Rules {
+		if r.Match.Match(stream) {
+			return r
+		}
+	}
+	return nil
+}

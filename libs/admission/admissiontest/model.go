@@ -1,0 +1,373 @@
+// Package admissiontest holds the model of a session ledger, which says in plain
+// Go what the real one must do, and the conformance suite that every ledger passes.
+package admissiontest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/admission"
+)
+
+// Model is a ledger in memory: one lock, one item after another. It is the
+// specification in code, and a fake for tests of what stands above a ledger.
+type Model struct {
+	mu       sync.Mutex
+	seats    map[uuid.UUID]*seat
+	order    int
+	bars     map[string]bar
+	rows     map[uuid.UUID]admission.Result
+	closed   map[uuid.UUID]access.CloseReason
+	down     bool
+	now      func() time.Time
+	outboxID int64
+}
+
+type seat struct {
+	admission.Open
+	order    int
+	openedAt time.Time
+	lastSeen time.Time
+	expires  time.Time
+}
+
+type bar struct {
+	until  time.Time
+	reason access.Reason
+}
+
+var _ admission.Ledger = (*Model)(nil)
+
+// NewModel makes an empty ledger by the real clock.
+func NewModel() *Model {
+	return &Model{
+		seats: map[uuid.UUID]*seat{}, bars: map[string]bar{}, rows: map[uuid.UUID]admission.Result{},
+		closed: map[uuid.UUID]access.CloseReason{}, now: time.Now,
+	}
+}
+
+// SetDown makes every call fail with admission.ErrUnavailable, or work again.
+func (m *Model) SetDown(down bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.down = down
+}
+
+// Rows is how many audit rows have been written.
+func (m *Model) Rows() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.rows)
+}
+
+// Live are the sessions that hold a seat, in the order of their opening.
+func (m *Model) Live() []uuid.UUID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var ids []uuid.UUID
+	for _, s := range m.sorted(func(*seat) bool { return true }) {
+		ids = append(ids, s.Session)
+	}
+	return ids
+}
+
+// Expire makes a session's seat run out now.
+func (m *Model) Expire(id uuid.UUID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.seats[id]; s != nil {
+		s.expires = m.now().Add(-time.Millisecond)
+	}
+}
+
+// Kill ends a session as an operator does.
+func (m *Model) Kill(id uuid.UUID, bar time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.seats[id]; s != nil {
+		s.Lease = max(s.Lease, bar)
+		m.end(s, access.CloseKilled, "", nil)
+	}
+}
+
+// Apply implements admission.Ledger.
+func (m *Model) Apply(ctx context.Context, items []admission.Item) ([]admission.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down {
+		return nil, fmt.Errorf("the model was told to be down: %w", admission.ErrUnavailable)
+	}
+	out := make([]admission.Result, len(items))
+	bad := map[int]bool{}
+	for i := range items {
+		if err := refuse(&items[i]); err != nil {
+			bad[i], out[i] = true, admission.Result{Err: err}
+		}
+	}
+	for _, closes := range []bool{false, true} {
+		for i, it := range items {
+			if !bad[i] && it.Sign != nil && it.Sign.Close == closes {
+				m.sign(it.Sign)
+			}
+		}
+	}
+	for i, it := range items {
+		if !bad[i] && it.Audit != nil {
+			out[i] = m.audit(it.Audit)
+		}
+	}
+	for i, it := range items {
+		if !bad[i] && it.Open != nil {
+			out[i] = m.open(it.Open)
+		}
+	}
+	for i, it := range items {
+		if !bad[i] {
+			out[i] = m.after(it, out[i], out)
+		}
+	}
+	return out, nil
+}
+
+// refuse is admission.Check and what a database refuses besides.
+func refuse(it *admission.Item) error {
+	if err := admission.Check(it); err != nil {
+		return err
+	}
+	if it.Open != nil && strings.ContainsRune(it.Open.UserAgent+it.Open.Stream, 0) {
+		return fmt.Errorf("%w: NUL in a text", admission.ErrBadItem)
+	}
+	return nil
+}
+
+func (m *Model) sign(s *admission.Sign) {
+	st := m.seats[s.Session]
+	if st == nil {
+		return
+	}
+	seen := m.now().Add(-s.Age)
+	if s.Close {
+		if !st.lastSeen.After(seen.Add(500 * time.Millisecond)) {
+			m.end(st, s.Reason, "", nil)
+		}
+		return
+	}
+	if e := seen.Add(st.Seat); e.After(st.expires) {
+		st.expires = e
+	}
+	if seen.After(st.lastSeen) {
+		st.lastSeen = seen
+	}
+}
+
+func (m *Model) audit(a *admission.Audit) admission.Result {
+	if r, ok := m.stored(a.ID); ok {
+		return r
+	}
+	if st := m.seats[a.Close]; st != nil {
+		m.end(st, access.CloseDenied, "", nil)
+	}
+	return m.write(admission.Result{Decision: a.ID, Outcome: a.Outcome, Reason: a.Reason, Realm: a.Realm, User: a.User})
+}
+
+func (m *Model) open(o *admission.Open) admission.Result {
+	if r, ok := m.stored(o.ID); ok {
+		return r
+	}
+	now := m.now()
+	r := admission.Result{Decision: o.ID, Outcome: access.Allow, Reason: o.Reason, Realm: o.Realm, User: o.User, Session: o.Session}
+	if st := m.seats[o.Replaces]; st != nil {
+		m.end(st, endedOr(st, now, access.CloseIDReused), "", &r)
+	}
+	for _, st := range m.sorted(func(s *seat) bool { return s.Subject == o.Subject && !s.expires.After(now) }) {
+		m.end(st, access.CloseExpired, "", &r)
+	}
+	var same *seat
+	for _, st := range m.sorted(func(s *seat) bool { return s.Key == o.Key }) {
+		if st.expires.After(now) && st.Subject == o.Subject && st.Stream == o.Stream && st.Device == o.Device &&
+			(o.Token.IsZero() || o.Token == st.Token) {
+			same = st
+			continue
+		}
+		m.end(st, endedOr(st, now, access.CloseIDReused), "", &r)
+	}
+	if same != nil {
+		return m.again(o, same, r)
+	}
+	return m.fresh(o, r)
+}
+
+func endedOr(st *seat, now time.Time, why access.CloseReason) access.CloseReason {
+	if !st.expires.After(now) {
+		return access.CloseExpired
+	}
+	return why
+}
+
+// again re-decides a live session: bans and limits are judged anew, no row of its own.
+func (m *Model) again(o *admission.Open, same *seat, r admission.Result) admission.Result {
+	older, newer := 0, 0
+	for _, st := range m.sorted(func(s *seat) bool { return s.Subject == o.Subject && s != same }) {
+		if st.order < same.order {
+			older++
+		} else {
+			newer++
+		}
+	}
+	switch {
+	case o.Limit >= 0 && o.Mode == access.RefuseNew && older >= o.Limit:
+		m.end(same, access.CloseDenied, "", &r)
+		r.Outcome, r.Reason, r.Session = access.Deny, access.Limit, uuid.Nil
+		return m.write(r)
+	case o.Limit >= 0 && o.Mode == access.EvictOldest && newer >= o.Limit:
+		m.end(same, access.CloseEvicted, o.Device, &r)
+		r.Outcome, r.Reason, r.Session = access.Deny, access.Evicted, uuid.Nil
+		return m.write(r)
+	}
+	now := m.now()
+	same.lastSeen, same.Seat = now, o.Seat
+	same.Lease = max(same.Lease, o.Lease)
+	if e := now.Add(o.Seat); e.After(same.expires) {
+		same.expires = e
+	}
+	if o.StillPlaying {
+		m.bars[courtesy(o.Subject, o.Device)] = bar{now.Add(time.Hour), "courtesy"}
+	}
+	r.Session, r.Decision, r.Repeated, r.Live = same.Session, same.ID, true, true
+	return r
+}
+
+func (m *Model) fresh(o *admission.Open, r admission.Result) admission.Result {
+	now := m.now()
+	if o.StillPlaying {
+		// The device has shown that it plays two streams at once.
+		defer func() { m.bars[courtesy(o.Subject, o.Device)] = bar{now.Add(time.Hour), "courtesy"} }()
+	} else if b, ok := m.barred(o); ok {
+		r.Outcome, r.Reason, r.Session = access.Deny, b, uuid.Nil
+		return m.write(r)
+	}
+	lost := m.bars[courtesy(o.Subject, o.Device)].until.After(now)
+	zaps := m.sorted(func(s *seat) bool {
+		return s.Subject == o.Subject && s.Device == o.Device && s.Stream != o.Stream && !o.StillPlaying && !lost
+	})
+	stays := m.sorted(func(s *seat) bool { return s.Subject == o.Subject && !slices.Contains(zaps, s) })
+	var victims []*seat
+	if o.Limit >= 0 && len(stays) >= o.Limit {
+		if o.Mode != access.EvictOldest || o.Limit == 0 {
+			r.Outcome, r.Reason, r.Session = access.Deny, access.Limit, uuid.Nil
+			for _, st := range stays {
+				r.Holders = append(r.Holders, admission.Holder{Session: st.Session, Stream: st.Stream, Node: st.Node, Device: st.Device, OpenedAt: st.openedAt})
+			}
+			return m.write(r)
+		}
+		victims = stays[:len(stays)-o.Limit+1]
+	}
+	for _, st := range zaps {
+		m.end(st, access.CloseZapped, o.Device, &r)
+	}
+	for _, st := range victims {
+		m.end(st, access.CloseEvicted, o.Device, &r)
+	}
+	m.order++
+	m.seats[o.Session] = &seat{Open: *o, order: m.order, openedAt: now, lastSeen: now, expires: now.Add(o.Seat)}
+	r.Live = true
+	return m.write(r)
+}
+
+// after turns an item's answer into its state after the whole call.
+func (m *Model) after(it admission.Item, r admission.Result, all []admission.Result) admission.Result {
+	if it.Sign != nil {
+		_, live := m.seats[it.Sign.Session]
+		return admission.Result{Session: it.Sign.Session, Live: live, Closed: m.closed[it.Sign.Session]}
+	}
+	if r.Outcome != access.Allow || r.Session == uuid.Nil {
+		return r
+	}
+	if _, r.Live = m.seats[r.Session]; r.Live || r.Repeated && it.Open == nil {
+		return r
+	}
+	if m.closed[r.Session] == access.CloseZapped || len(all) == 1 {
+		return r
+	}
+	r.Outcome, r.Reason = access.Deny, access.Evicted
+	if it.Open != nil {
+		r.Decision = it.Open.ID
+		m.rows[r.Decision] = r
+	}
+	return r
+}
+
+func (m *Model) stored(id uuid.UUID) (admission.Result, bool) {
+	r, ok := m.rows[id]
+	if ok {
+		r.Repeated, r.Ended, r.Holders = true, nil, nil
+		_, r.Live = m.seats[r.Session]
+	}
+	return r, ok
+}
+
+func (m *Model) write(r admission.Result) admission.Result {
+	m.rows[r.Decision] = r
+	return r
+}
+
+func (m *Model) barred(o *admission.Open) (access.Reason, bool) {
+	now := m.now()
+	for _, k := range []string{o.Key.String(), onStream(o.Subject, o.Stream, o.Device)} {
+		if b, ok := m.bars[k]; ok && b.until.After(now) {
+			return b.reason, true
+		}
+	}
+	return "", false
+}
+
+// end closes a seat; by is the device of whoever took it.
+func (m *Model) end(st *seat, why access.CloseReason, by string, r *admission.Result) {
+	delete(m.seats, st.Session)
+	m.closed[st.Session] = why
+	now := m.now()
+	e := admission.Ended{Session: st.Session, Key: st.Key, Subject: st.Subject, Realm: st.Realm, User: st.User,
+		Stream: st.Stream, Device: st.Device, Node: st.Node, Reason: why, At: now}
+	if why == access.CloseEvicted || why == access.CloseKilled {
+		e.Bar = st.Lease
+		m.bars[st.Key.String()] = bar{now.Add(st.Lease), access.Reason(why)}
+		if by != st.Device {
+			e.BarDevice = true
+			m.bars[onStream(st.Subject, st.Stream, st.Device)] = bar{now.Add(st.Lease), access.Reason(why)}
+		}
+	}
+	if r != nil && (why == access.CloseEvicted || why == access.CloseKilled || why == access.CloseZapped) {
+		m.outboxID++
+		e.Outbox = m.outboxID
+		r.Ended = append(r.Ended, e)
+	}
+}
+
+func (m *Model) sorted(keep func(*seat) bool) []*seat {
+	var s []*seat
+	for _, st := range m.seats {
+		if keep(st) {
+			s = append(s, st)
+		}
+	}
+	slices.SortFunc(s, func(a, b *seat) int { return a.order - b.order })
+	return s
+}
+
+func onStream(subject access.Key, stream, device string) string {
+	return subject.String() + "\x00" + device + "\x00" + stream
+}
+
+func courtesy(subject access.Key, device string) string {
+	return "courtesy\x00" + subject.String() + "\x00" + device
+}

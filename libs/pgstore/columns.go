@@ -1,0 +1,150 @@
+package pgstore
+
+import (
+	"encoding/json"
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/admission"
+)
+
+// columns are a batch's items as arrays, one a parameter of usher.apply.
+type columns struct {
+	questions, signs []int // index of the item of each element
+
+	open                                        []bool
+	round                                       []int32
+	id                                          []pgtype.UUID
+	at                                          []time.Time
+	region, edge, node, caller, stream, realm   []string
+	user                                        []pgtype.Text
+	ip                                          []*netip.Addr
+	agent                                       []string
+	revision                                    []int64
+	trace                                       []pgtype.UUID
+	us                                          []int64
+	steps, outcome, reason                      []string
+	closes, session, replaces, key, subject, tk []pgtype.UUID
+	device                                      []string
+	still                                       []bool
+	limit                                       []int32
+	mode                                        []string
+	seat, lease                                 []int64
+
+	signSession     []pgtype.UUID
+	age             []int64
+	ends            []bool
+	signReason      []string
+	requests, bytes []int64
+}
+
+// newColumns lays out the picked items. Opens that share a subject, a key or a session get rounds of their own, since
+// one round judges its opens against one state.
+func newColumns(items []admission.Item, pick []int) *columns {
+	c := &columns{}
+	rounds := map[access.Key]int32{}
+	for _, i := range pick {
+		switch it := &items[i]; {
+		case it.Open != nil:
+			o := it.Open
+			c.questions = append(c.questions, i)
+			c.record(&o.Record)
+			touched := []access.Key{o.Subject, o.Key}
+			if o.Replaces != uuid.Nil {
+				touched = append(touched, access.Key(o.Replaces))
+			}
+			round := int32(0)
+			for _, k := range touched {
+				round = max(round, rounds[k])
+			}
+			round++
+			for _, k := range touched {
+				rounds[k] = round
+			}
+			c.question(true, round, "", o.Reason, uuid.Nil)
+			c.claim(o)
+		case it.Audit != nil:
+			a := it.Audit
+			c.questions = append(c.questions, i)
+			c.record(&a.Record)
+			c.question(false, 0, a.Outcome, a.Reason, a.Close)
+			c.claim(&admission.Open{})
+		case it.Sign != nil:
+			c.signs = append(c.signs, i)
+			c.sign(it.Sign)
+		}
+	}
+	return c
+}
+
+func (c *columns) record(r *admission.Record) {
+	c.id = append(c.id, idOf(r.ID))
+	c.at = append(c.at, admission.IDTime(r.ID))
+	c.region, c.edge = append(c.region, r.Region), append(c.edge, r.Edge)
+	c.node, c.caller = append(c.node, r.Node), append(c.caller, r.Caller)
+	c.stream, c.realm = append(c.stream, r.Stream), append(c.realm, r.Realm)
+	c.user = append(c.user, pgtype.Text{String: r.User, Valid: r.User != ""})
+	c.ip = append(c.ip, addrOf(r.IP))
+	c.agent = append(c.agent, r.UserAgent)
+	c.revision = append(c.revision, r.Revision)
+	c.trace = append(c.trace, idOf(r.TraceID))
+	c.us = append(c.us, r.Duration.Microseconds())
+	c.steps = append(c.steps, stepsJSON(r.Steps))
+}
+
+func (c *columns) question(open bool, round int32, o access.Outcome, r access.Reason, closes uuid.UUID) {
+	c.open, c.round = append(c.open, open), append(c.round, round)
+	c.outcome, c.reason = append(c.outcome, string(o)), append(c.reason, string(r))
+	c.closes = append(c.closes, idOf(closes))
+}
+
+func (c *columns) claim(o *admission.Open) {
+	c.session, c.replaces = append(c.session, idOf(o.Session)), append(c.replaces, idOf(o.Replaces))
+	c.key, c.subject = append(c.key, idOf(o.Key)), append(c.subject, idOf(o.Subject))
+	c.tk = append(c.tk, idOf(o.Token))
+	c.device, c.still = append(c.device, o.Device), append(c.still, o.StillPlaying)
+	c.limit, c.mode = append(c.limit, int32(min(o.Limit, 1<<30))), append(c.mode, string(o.Mode))
+	c.seat, c.lease = append(c.seat, o.Seat.Milliseconds()), append(c.lease, o.Lease.Milliseconds())
+}
+
+func (c *columns) sign(s *admission.Sign) {
+	c.signSession = append(c.signSession, idOf(s.Session))
+	c.age, c.ends = append(c.age, s.Age.Milliseconds()), append(c.ends, s.Close)
+	c.signReason = append(c.signReason, string(s.Reason))
+	c.requests, c.bytes = append(c.requests, s.Requests), append(c.bytes, s.Bytes)
+}
+
+func (c *columns) args(checkIDs bool) []any {
+	return []any{
+		checkIDs, c.open, c.round, c.id, c.at, c.region, c.edge, c.node, c.caller, c.stream, c.realm, c.user, c.ip, c.agent,
+		c.revision, c.trace, c.us, c.steps, c.outcome, c.reason, c.closes, c.session, c.replaces, c.key, c.subject, c.tk,
+		c.device, c.still, c.limit, c.mode, c.seat, c.lease,
+		c.signSession, c.age, c.ends, c.signReason, c.requests, c.bytes,
+	}
+}
+
+func idOf[T ~[16]byte](id T) pgtype.UUID {
+	return pgtype.UUID{Bytes: id, Valid: [16]byte(id) != [16]byte{}}
+}
+
+func addrOf(a netip.Addr) *netip.Addr {
+	if !a.IsValid() {
+		return nil
+	}
+	return &a
+}
+
+func stepsJSON(steps []access.Step) string {
+	if len(steps) == 0 {
+		return "[]"
+	}
+	b, err := json.Marshal(steps)
+	if err != nil {
+		return "[]" // strings and numbers alone: cannot happen
+	}
+	return string(b)
+}

@@ -1,0 +1,432 @@
+-- +goose Up
+-- Creates types and functions: takes no lock that anybody could wait for.
+
+-- What the ledger says of one item. kind: 0 a question, 1 a sign, 2 a session that question `ord` ended.
+CREATE TYPE usher.ledger_answer AS (
+  kind smallint, ord integer,
+  decision_id uuid, outcome text, reason text, realm text, user_id text, session_id uuid,
+  live boolean, repeated boolean, closed text, holders text,
+  outbox bigint, key uuid, subject uuid, stream text, device text, node text, bar_ms bigint, bar_device boolean, at timestamptz
+);
+
+CREATE TYPE usher.ledger_verdict AS (
+  ord integer, outcome text, reason text, session_id uuid, decision_id uuid, repeated boolean, holders text,
+  expired uuid[], reused uuid[], zapped uuid[], evicted uuid[], denied uuid[]
+);
+
+-- +goose StatementBegin
+-- device_bar is the key under which opens of a device on a stream are barred.
+CREATE FUNCTION usher.device_bar(p_subject uuid, p_stream text, p_device text) RETURNS uuid
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT md5(p_subject::text || p_device || chr(1) || p_stream)::uuid $$;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- courtesy_bar is the key under which a device has lost the courtesy of zapping.
+CREATE FUNCTION usher.courtesy_bar(p_subject uuid, p_device text) RETURNS uuid
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT md5('courtesy' || p_subject::text || p_device)::uuid $$;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- end_seats closes the sessions p_ids with a reason each: the row moves to history; an evicted or killed one is
+-- barred for p_bar_ms (the key always, the device on the stream where p_bar_device says so); evicted, killed and
+-- zapped ones go to the outbox. p_ord is handed through to the answers. The caller holds the rows' locks.
+CREATE FUNCTION usher.end_seats(p_now timestamptz, p_ord integer[], p_ids uuid[], p_reasons text[], p_devices text[])
+RETURNS SETOF usher.ledger_answer LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+BEGIN
+  -- plpgsql, not sql: its plans are kept from call to call.
+  RETURN QUERY
+  WITH gone AS (
+    DELETE FROM usher.seat s
+     USING (SELECT DISTINCT ON (id) * FROM unnest(p_ord, p_ids, p_reasons, p_devices) AS u(ord, id, reason, by_device)
+             ORDER BY id, ord) x
+     WHERE s.session_id = x.id
+    RETURNING x.ord, x.reason, x.reason IN ('evicted', 'killed') AS barred,
+              x.reason IN ('evicted', 'killed') AND x.by_device IS DISTINCT FROM s.device AS bar_device, s.*
+  ), hist AS (
+    INSERT INTO usher.session_history (closed_at, session_id, decision_id, opened_at, last_seen_at, close_reason, requests,
+           bytes, rechecks, realm, user_id, stream, device, node, caller, region, edge, ip, user_agent, country)
+    SELECT p_now, session_id, decision_id, opened_at, last_seen_at, reason, requests,
+           bytes, rechecks, realm, user_id, stream, device, node, caller, region, edge, ip, user_agent, country
+      FROM gone
+  ), bars AS (
+    INSERT INTO usher.bar (key, until, reason)
+    SELECT k, max(p_now + lease_ms * interval '1 millisecond'), min(reason)
+      FROM (SELECT key AS k, lease_ms, reason FROM gone WHERE barred
+            UNION ALL
+            SELECT usher.device_bar(subject, stream, device), lease_ms, reason FROM gone WHERE bar_device) b
+     GROUP BY k ORDER BY k
+    ON CONFLICT (key) DO UPDATE SET until = greatest(bar.until, EXCLUDED.until), reason = EXCLUDED.reason
+  ), told AS (
+    INSERT INTO usher.outbox (at, session_id, key, subject, realm, user_id, stream, device, node, reason, bar_ms, bar_device)
+    SELECT p_now, session_id, key, subject, realm, user_id, stream, device, node, reason,
+           CASE WHEN barred THEN lease_ms ELSE 0 END, bar_device
+      FROM gone WHERE reason IN ('evicted', 'killed', 'zapped')
+    RETURNING *
+  )
+  SELECT 2::smallint, g.ord, NULL::uuid, NULL::text, t.reason, t.realm, t.user_id, t.session_id, false, false, t.reason, NULL::text,
+         t.id, t.key, t.subject, t.stream, t.device, t.node, t.bar_ms, t.bar_device, t.at
+    FROM told t JOIN gone g USING (session_id);
+END $$;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- tick is a sign of life of the ledger. Where nobody gave one for over five seconds, nobody could renew either: every
+-- seat lives on by the gap, which is returned in milliseconds (0 where there was none).
+CREATE FUNCTION usher.tick() RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  v_last timestamptz;
+  v_now  timestamptz;
+BEGIN
+  SELECT at INTO v_last FROM usher.sweeper_tick FOR UPDATE;
+  v_now := clock_timestamp();
+  IF v_now - v_last < interval '200 milliseconds' THEN
+    RETURN 0;
+  END IF;
+  UPDATE usher.sweeper_tick SET at = v_now;
+  IF v_now - v_last < interval '5 seconds' THEN
+    RETURN 0;
+  END IF;
+  UPDATE usher.seat SET expires_at = expires_at + (v_now - v_last)
+   WHERE session_id IN (SELECT session_id FROM usher.seat ORDER BY session_id FOR UPDATE);
+  RETURN (extract(epoch FROM v_now - v_last) * 1000)::bigint;
+END $$;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- sweep closes up to p_max seats that have expired and removes bars that are over; it returns how many seats.
+CREATE FUNCTION usher.sweep(p_max integer) RETURNS integer LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  v_now timestamptz := clock_timestamp();
+  v_ids uuid[];
+BEGIN
+  SELECT array_agg(session_id) INTO v_ids FROM (
+    SELECT session_id FROM usher.seat WHERE expires_at <= v_now ORDER BY session_id LIMIT p_max FOR UPDATE SKIP LOCKED) s;
+  IF v_ids IS NOT NULL THEN
+    PERFORM usher.end_seats(v_now, array_fill(0, ARRAY[cardinality(v_ids)]), v_ids,
+                            array_fill('expired'::text, ARRAY[cardinality(v_ids)]), NULL);
+  END IF;
+  DELETE FROM usher.bar WHERE until < v_now - interval '1 minute';
+  RETURN COALESCE(cardinality(v_ids), 0);
+END $$;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- judge decides the opens of one round, no two of which share a subject or a key: a pure reading of the state that
+-- the caller has locked. See DESIGN.md §3, The ledger.
+CREATE FUNCTION usher.judge(p_now timestamptz, p_ord integer[], p_key uuid[], p_subject uuid[], p_token uuid[],
+  p_stream text[], p_device text[], p_still boolean[], p_limit integer[], p_mode text[], p_session uuid[],
+  p_replaces uuid[], p_id uuid[], p_reason text[])
+RETURNS SETOF usher.ledger_verdict LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT v.ord,
+         CASE WHEN v.no IS NULL THEN 'allow' ELSE 'deny' END,
+         COALESCE(v.no, v.yes),
+         CASE WHEN v.no IS NULL THEN CASE WHEN v.same THEN v.same_id ELSE v.session_id END END,
+         CASE WHEN v.same AND v.no IS NULL THEN v.same_decision ELSE v.id END,
+         v.same AND v.no IS NULL,
+         CASE WHEN v.no = 'limit' THEN (
+           SELECT json_agg(json_build_object('session_id', h.session_id, 'stream', h.stream, 'node', h.node,
+                                             'device', h.device, 'opened_at', h.opened_at) ORDER BY h.opened_at)::text
+             FROM (SELECT * FROM usher.seat h WHERE h.session_id = ANY (v.stays) ORDER BY h.opened_at LIMIT 10) h) END,
+         v.expired,
+         v.reused,
+         CASE WHEN v.no IS NULL AND NOT v.same THEN v.zaps END,
+         CASE WHEN v.no IS NULL AND NOT v.same AND v.lim >= 0 AND v.n >= v.lim THEN v.stays[1 : v.n - v.lim + 1]
+              WHEN v.same AND v.no = 'evicted' THEN ARRAY[v.same_id] END,
+         CASE WHEN v.same AND v.no IS DISTINCT FROM 'evicted' AND v.no IS NOT NULL THEN ARRAY[v.same_id] END
+    FROM (
+      SELECT q.*, COALESCE(k.same, false) AS same, k.session_id AS same_id, k.decision_id AS same_decision, c.n, c.stays, c.zaps,
+             c.expired || CASE WHEN k.gone AND k.subject <> q.subject THEN k.session_id END AS expired,
+             CASE WHEN k.session_id IS NOT NULL AND NOT k.same AND NOT k.gone THEN ARRAY[k.session_id] END
+               || CASE WHEN q.replaces IS DISTINCT FROM k.session_id THEN q.replaces END AS reused,
+             CASE WHEN k.same THEN
+                    CASE WHEN q.lim < 0 THEN NULL
+                         WHEN q.mode = 'refuse' AND c.older >= q.lim THEN 'limit'
+                         WHEN q.mode = 'evict_oldest' AND c.n - c.older >= q.lim THEN 'evicted' END
+                  WHEN b.reason IS NOT NULL THEN b.reason
+                  WHEN q.lim < 0 OR c.n < q.lim THEN NULL
+                  WHEN q.mode = 'evict_oldest' AND q.lim > 0 THEN NULL
+                  ELSE 'limit' END AS no
+        FROM unnest(p_ord, p_key, p_subject, p_token, p_stream, p_device, p_still, p_limit, p_mode, p_session, p_replaces, p_id, p_reason)
+             AS q(ord, key, subject, token, stream, device, still, lim, mode, session_id, replaces, id, yes)
+        LEFT JOIN LATERAL (
+          SELECT s.session_id, s.subject, s.decision_id, s.opened_at, s.expires_at <= p_now AS gone,
+                 s.expires_at > p_now AND s.subject = q.subject AND s.stream = q.stream AND s.device = q.device
+                   AND (q.token IS NULL OR q.token IS NOT DISTINCT FROM s.token)
+                   AND s.session_id IS DISTINCT FROM q.replaces AS same
+            FROM usher.seat s WHERE s.key = q.key) k ON true
+        LEFT JOIN LATERAL (
+          SELECT bar.reason FROM usher.bar
+           WHERE bar.key IN (q.key, usher.device_bar(q.subject, q.stream, q.device)) AND bar.until > p_now AND NOT q.still
+           ORDER BY bar.until DESC LIMIT 1) b ON true
+        LEFT JOIN usher.bar lost ON lost.key = usher.courtesy_bar(q.subject, q.device) AND lost.until > p_now
+        CROSS JOIN LATERAL (
+          SELECT count(*) FILTER (WHERE z.stays)::integer AS n,
+                 count(*) FILTER (WHERE z.stays AND (z.opened_at, z.session_id) < (k.opened_at, k.session_id))::integer AS older,
+                 array_agg(z.session_id ORDER BY z.opened_at, z.session_id) FILTER (WHERE z.stays) AS stays,
+                 array_agg(z.session_id) FILTER (WHERE z.zap AND z.alive) AS zaps,
+                 array_agg(z.session_id) FILTER (WHERE NOT z.alive) AS expired
+            FROM (SELECT y.*, y.alive AND NOT y.self AND NOT y.zap AS stays
+                    FROM (SELECT s.session_id, s.opened_at, s.expires_at > p_now AS alive,
+                                 s.key = q.key OR s.session_id IS NOT DISTINCT FROM q.replaces AS self,
+                                 s.key <> q.key AND s.session_id IS DISTINCT FROM q.replaces AND k.same IS NOT TRUE
+                                   AND s.device = q.device AND s.stream <> q.stream AND NOT q.still AND lost.key IS NULL AS zap
+                            FROM usher.seat s WHERE s.subject = q.subject) y) z) c
+    ) v;
+END $$;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- apply is the ledger: it acts as if its items were applied one after another (signs first, then audits and opens,
+-- round by round), and answers with each item's state after all of them. Strict, because the subjects are locked in
+-- one statement, in key order, and counted in later ones; without deadlock, because all seats that the call may touch
+-- are locked in one more ordered statement after that. p_round keeps apart the opens that share a subject or a key.
+-- SQLSTATE UR001: a question's id is stored already; call again with p_check. UR002: a session key was taken meanwhile; call again.
+CREATE FUNCTION usher.apply(p_check boolean,
+  q_open boolean[], q_round integer[], q_id uuid[], q_at timestamptz[], q_region text[], q_edge text[], q_node text[],
+  q_caller text[], q_stream text[], q_realm text[], q_user text[], q_ip inet[], q_agent text[], q_revision bigint[],
+  q_trace uuid[], q_us bigint[], q_steps text[], q_outcome text[], q_reason text[], q_close uuid[], q_session uuid[],
+  q_replaces uuid[], q_key uuid[], q_subject uuid[], q_token uuid[], q_device text[], q_still boolean[], q_limit integer[],
+  q_mode text[], q_seat bigint[], q_lease bigint[],
+  s_session uuid[], s_age bigint[], s_close boolean[], s_reason text[], s_requests bigint[], s_bytes bigint[])
+RETURNS SETOF usher.ledger_answer LANGUAGE plpgsql VOLATILE
+-- The plan for an empty table must not be a scan that stays when the table has grown.
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+  v_start   timestamptz := clock_timestamp();
+  v_now     timestamptz;
+  v_ids     uuid[];
+  v_stored  integer[] := '{}';
+  v_round   usher.ledger_verdict[];
+  v_all     usher.ledger_verdict[] := '{}';
+  v_ended   usher.ledger_answer[] := '{}';
+  v_ends    usher.ledger_answer[];
+  v_end_ord integer[];
+  v_end_reason text[];
+  v_end_device text[];
+  v_tick    timestamptz;
+  v_rounds  integer := COALESCE((SELECT max(r) FROM unnest(q_round) r), 0);
+  v_want    integer;
+  v_got     integer;
+BEGIN
+  -- Before any other lock: after a gap in which nobody could renew, every seat lives on by that gap.
+  SELECT at INTO v_tick FROM usher.sweeper_tick;
+  IF v_tick < v_start - interval '1 second' THEN
+    PERFORM usher.tick();
+  END IF;
+
+  IF v_rounds > 0 THEN
+    INSERT INTO usher.subject (key)
+    SELECT DISTINCT u FROM unnest(q_subject) u WHERE u IS NOT NULL ORDER BY 1
+    ON CONFLICT DO NOTHING;
+    PERFORM 1 FROM usher.subject WHERE key = ANY (q_subject) ORDER BY key FOR NO KEY UPDATE;
+  END IF;
+
+  SELECT array_agg(DISTINCT id) INTO v_ids FROM (
+    SELECT session_id AS id FROM usher.seat WHERE subject = ANY (q_subject)
+    UNION ALL SELECT session_id FROM usher.seat WHERE key = ANY (q_key)
+    UNION ALL SELECT unnest(q_replaces) UNION ALL SELECT unnest(q_close) UNION ALL SELECT unnest(s_session)) l
+   WHERE id IS NOT NULL;
+  IF v_ids IS NOT NULL THEN
+    PERFORM 1 FROM usher.seat WHERE session_id = ANY (v_ids) ORDER BY session_id FOR UPDATE;
+  END IF;
+  -- The clock is read after the locks: what expired while we waited has expired.
+  v_now := clock_timestamp();
+
+  IF p_check THEN
+    SELECT COALESCE(array_agg(u.ord::integer), '{}') INTO v_stored
+      FROM unnest(q_at, q_id) WITH ORDINALITY AS u(at, id, ord)
+      JOIN usher.decision d ON d.at = u.at AND d.decision_id = u.id;
+  END IF;
+
+  IF cardinality(s_session) > 0 THEN
+    UPDATE usher.seat t
+       SET last_seen_at = greatest(t.last_seen_at, v_now - u.age),
+           expires_at = greatest(t.expires_at, v_now - u.age + t.seat_ms * interval '1 millisecond'),
+           requests = greatest(t.requests, u.requests), bytes = greatest(t.bytes, u.bytes)
+      FROM (SELECT session_id, min(age) * interval '1 millisecond' AS age, max(requests) AS requests, max(bytes) AS bytes
+              FROM unnest(s_session, s_age, s_close, s_requests, s_bytes) AS s(session_id, age, closes, requests, bytes)
+             WHERE NOT closes GROUP BY session_id) u
+     WHERE t.session_id = u.session_id
+       AND greatest(t.expires_at, v_now - u.age + t.seat_ms * interval '1 millisecond') > v_now;
+    -- A close does nothing if anybody saw life after its sign. Half a second covers what the two ways took.
+    WITH ends AS (
+      SELECT t.session_id, s.reason
+        FROM unnest(s_session, s_age, s_close, s_reason) AS s(session_id, age, closes, reason)
+        JOIN usher.seat t USING (session_id)
+       WHERE s.closes AND t.last_seen_at <= v_now - s.age * interval '1 millisecond' + interval '500 milliseconds'
+    ), sums AS (
+      UPDATE usher.seat t SET requests = greatest(t.requests, u.requests), bytes = greatest(t.bytes, u.bytes)
+        FROM (SELECT session_id, max(requests) AS requests, max(bytes) AS bytes
+                FROM unnest(s_session, s_close, s_requests, s_bytes) AS s(session_id, closes, requests, bytes)
+               WHERE closes GROUP BY session_id) u
+       WHERE t.session_id = u.session_id
+    )
+    SELECT array_agg(session_id), array_agg(reason) INTO v_ids, s_reason FROM ends;
+    IF v_ids IS NOT NULL THEN
+      PERFORM usher.end_seats(v_now, array_fill(0, ARRAY[cardinality(v_ids)]), v_ids, s_reason, NULL);
+    END IF;
+  END IF;
+
+  -- A re-decision that the checks refused ends its session.
+  SELECT array_agg(u.id) INTO v_ids FROM unnest(q_close) WITH ORDINALITY AS u(id, ord)
+   WHERE u.id IS NOT NULL AND NOT u.ord::integer = ANY (v_stored);
+  IF v_ids IS NOT NULL THEN
+    PERFORM usher.end_seats(v_now, array_fill(0, ARRAY[cardinality(v_ids)]), v_ids,
+                            array_fill('denied'::text, ARRAY[cardinality(v_ids)]), NULL);
+  END IF;
+
+  FOR r IN 1 .. v_rounds LOOP
+    SELECT array_agg(j) INTO v_round FROM (
+      SELECT array_agg(u.ord::integer) AS ord, array_agg(key) AS key, array_agg(subject) AS subject, array_agg(token) AS token,
+             array_agg(stream) AS stream, array_agg(device) AS device, array_agg(still) AS still, array_agg(lim) AS lim,
+             array_agg(mode) AS mode, array_agg(session_id) AS session_id, array_agg(replaces) AS replaces,
+             array_agg(id) AS id, array_agg(reason) AS reason
+        FROM unnest(q_open, q_round, q_key, q_subject, q_token, q_stream, q_device, q_still, q_limit, q_mode, q_session, q_replaces, q_id, q_reason)
+             WITH ORDINALITY AS u(opens, round, key, subject, token, stream, device, still, lim, mode, session_id, replaces, id, reason, ord)
+       WHERE u.opens AND u.round = r AND NOT u.ord::integer = ANY (v_stored)) i,
+      LATERAL usher.judge(v_now, i.ord, i.key, i.subject, i.token, i.stream, i.device, i.still, i.lim, i.mode,
+                          i.session_id, i.replaces, i.id, i.reason) AS j
+     WHERE i.ord IS NOT NULL;
+    CONTINUE WHEN v_round IS NULL;
+
+    SELECT array_agg(x.ord), array_agg(x.id), array_agg(x.reason), array_agg(q_device[x.ord])
+      INTO v_end_ord, v_ids, v_end_reason, v_end_device
+      FROM (SELECT v.ord, unnest(v.expired) AS id, 'expired' AS reason FROM unnest(v_round) v WHERE v.expired IS NOT NULL
+            UNION ALL SELECT v.ord, unnest(v.reused), 'id_reused' FROM unnest(v_round) v WHERE v.reused IS NOT NULL
+            UNION ALL SELECT v.ord, unnest(v.zapped), 'zapped' FROM unnest(v_round) v WHERE v.zapped IS NOT NULL
+            UNION ALL SELECT v.ord, unnest(v.evicted), 'evicted' FROM unnest(v_round) v WHERE v.evicted IS NOT NULL
+            UNION ALL SELECT v.ord, unnest(v.denied), 'denied' FROM unnest(v_round) v WHERE v.denied IS NOT NULL) x
+     WHERE x.id IS NOT NULL;
+    IF v_ids IS NOT NULL THEN
+      SELECT array_agg(e) INTO v_ends FROM usher.end_seats(v_now, v_end_ord, v_ids, v_end_reason, v_end_device) e;
+      v_ended := v_ended || COALESCE(v_ends, '{}');
+    END IF;
+
+    INSERT INTO usher.seat (session_id, key, subject, token, decision_id, opened_at, last_seen_at, expires_at, seat_ms, lease_ms,
+           realm, user_id, stream, device, node, caller, region, edge, ip, user_agent)
+    SELECT v.session_id, q_key[v.ord], q_subject[v.ord], q_token[v.ord], v.decision_id, v_now, v_now,
+           v_now + q_seat[v.ord] * interval '1 millisecond', q_seat[v.ord], q_lease[v.ord],
+           q_realm[v.ord], q_user[v.ord], q_stream[v.ord], q_device[v.ord], q_node[v.ord], q_caller[v.ord],
+           q_region[v.ord], q_edge[v.ord], q_ip[v.ord], q_agent[v.ord]
+      FROM unnest(v_round) v
+     WHERE v.outcome = 'allow' AND NOT v.repeated
+     ORDER BY q_key[v.ord]
+    ON CONFLICT (key) DO NOTHING;
+    GET DIAGNOSTICS v_got = ROW_COUNT;
+    SELECT count(*) INTO v_want FROM unnest(v_round) v WHERE v.outcome = 'allow' AND NOT v.repeated;
+    IF v_got < v_want THEN
+      RAISE EXCEPTION 'a session key was taken meanwhile' USING ERRCODE = 'UR002';
+    END IF;
+
+    IF v_want < cardinality(v_round) THEN
+      UPDATE usher.seat t
+         SET rechecks = t.rechecks + 1, last_seen_at = v_now, seat_ms = q_seat[v.ord],
+             lease_ms = greatest(t.lease_ms, q_lease[v.ord]),
+             expires_at = greatest(t.expires_at, v_now + q_seat[v.ord] * interval '1 millisecond')
+        FROM unnest(v_round) v
+       WHERE v.repeated AND t.session_id = v.session_id;
+    END IF;
+    IF true = ANY (q_still) THEN
+      INSERT INTO usher.bar (key, until, reason)
+      SELECT DISTINCT usher.courtesy_bar(q_subject[v.ord], q_device[v.ord]), v_now + interval '1 hour', 'courtesy'
+        FROM unnest(v_round) v WHERE q_still[v.ord] ORDER BY 1
+      ON CONFLICT (key) DO UPDATE SET until = EXCLUDED.until;
+    END IF;
+    v_all := v_all || v_round;
+  END LOOP;
+
+  -- An open whose seat a later round took was never let in; only a zapped one is tolerated for a while.
+  IF v_rounds > 1 THEN
+    SELECT array_agg(CASE WHEN v.outcome = 'deny' OR t.session_id IS NOT NULL OR e.reason = 'zapped' THEN v
+             ELSE ROW(v.ord, 'deny', 'evicted', v.session_id, q_id[v.ord], v.repeated, NULL, NULL, NULL, NULL, NULL, NULL)::usher.ledger_verdict END)
+      INTO v_all
+      FROM unnest(v_all) v
+      LEFT JOIN usher.seat t ON t.session_id = v.session_id
+      LEFT JOIN unnest(v_ended) e ON e.session_id = v.session_id;
+  END IF;
+
+  SELECT count(*) INTO v_want FROM unnest(v_all) v WHERE v.outcome = 'deny' OR NOT v.repeated;
+  v_want := v_want + (SELECT count(*) FROM unnest(q_open) WITH ORDINALITY AS u(opens, ord)
+                       WHERE NOT u.opens AND NOT u.ord::integer = ANY (v_stored));
+  IF v_want > 0 THEN
+    WITH rows AS (
+      SELECT u.ord::integer AS ord, COALESCE(v.outcome, q_outcome[u.ord]) AS outcome, COALESCE(v.reason, q_reason[u.ord]) AS reason,
+             v.session_id, v.holders
+        FROM unnest(q_open) WITH ORDINALITY AS u(opens, ord)
+        LEFT JOIN unnest(v_all) v ON v.ord = u.ord
+       WHERE NOT u.ord::integer = ANY (v_stored) AND (v.ord IS NULL OR v.outcome = 'deny' OR NOT v.repeated)
+    ), written AS (
+      INSERT INTO usher.decision (at, decision_id, session_id, trace_id, policy_revision, duration_us, outcome, reason,
+             region, edge, node, caller, stream, realm, user_id, ip)
+      SELECT q_at[ord], q_id[ord], session_id, q_trace[ord], q_revision[ord],
+             q_us[ord] + (extract(epoch FROM clock_timestamp() - v_start) * 1000000)::bigint, outcome, reason,
+             q_region[ord], q_edge[ord], q_node[ord], q_caller[ord], q_stream[ord], q_realm[ord], q_user[ord], q_ip[ord]
+        FROM rows ORDER BY q_id[ord]
+      ON CONFLICT DO NOTHING
+      RETURNING 1
+    ), steps AS (
+      INSERT INTO usher.decision_steps (at, decision_id, steps)
+      SELECT q_at[ord], q_id[ord],
+             CASE WHEN q_open[ord] THEN left(q_steps[ord], -1) || CASE WHEN q_steps[ord] = '[]' THEN '' ELSE ',' END
+               || json_build_object('n', 'seat', 'r', reason, 't', COALESCE(holders, ''),
+                                    'us', (extract(epoch FROM clock_timestamp() - v_start) * 1000000)::bigint)::text || ']'
+             ELSE q_steps[ord] END
+        FROM rows ORDER BY q_id[ord]
+    )
+    SELECT count(*) INTO v_got FROM written;
+    IF v_got < v_want THEN
+      RAISE EXCEPTION 'a question is stored already' USING ERRCODE = 'UR001';
+    END IF;
+  END IF;
+
+  RETURN QUERY
+  SELECT 0::smallint, u.ord::integer - 1, COALESCE(v.decision_id, d.decision_id, q_id[u.ord]),
+         COALESCE(v.outcome, d.outcome, q_outcome[u.ord]), COALESCE(v.reason, d.reason, q_reason[u.ord]),
+         COALESCE(d.realm, q_realm[u.ord]), CASE WHEN d.decision_id IS NULL THEN q_user[u.ord] ELSE d.user_id END,
+         CASE WHEN d.decision_id IS NULL THEN v.session_id ELSE d.session_id END,
+         t.session_id IS NOT NULL, COALESCE(v.repeated, d.decision_id IS NOT NULL), NULL::text, v.holders,
+         NULL::bigint, NULL::uuid, NULL::uuid, NULL::text, NULL::text, NULL::text, NULL::bigint, NULL::boolean, v_now
+    FROM unnest(q_open) WITH ORDINALITY AS u(opens, ord)
+    LEFT JOIN unnest(v_all) v ON v.ord = u.ord
+    LEFT JOIN usher.decision d ON u.ord::integer = ANY (v_stored) AND d.at = q_at[u.ord] AND d.decision_id = q_id[u.ord]
+    LEFT JOIN usher.seat t ON t.session_id = COALESCE(v.session_id, d.session_id)
+  UNION ALL
+  SELECT 1::smallint, u.ord::integer - 1, NULL, NULL, NULL, NULL, NULL, u.session_id, t.session_id IS NOT NULL, NULL,
+         CASE WHEN t.session_id IS NULL THEN
+           (SELECT h.close_reason FROM usher.session_history h WHERE h.session_id = u.session_id ORDER BY h.closed_at DESC LIMIT 1) END,
+         NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, v_now
+    FROM unnest(s_session) WITH ORDINALITY AS u(session_id, ord)
+    LEFT JOIN usher.seat t ON t.session_id = u.session_id
+  UNION ALL
+  SELECT e.kind, e.ord - 1, e.decision_id, e.outcome, e.reason, e.realm, e.user_id, e.session_id, e.live, e.repeated, e.closed,
+         e.holders, e.outbox, e.key, e.subject, e.stream, e.device, e.node, e.bar_ms, e.bar_device, e.at
+    FROM unnest(v_ended) e;
+END $$;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- kill ends a session at an operator's word: nobody may reopen it for p_bar_ms. NULL if it is not live.
+CREATE FUNCTION usher.kill(p_session uuid, p_bar_ms bigint) RETURNS SETOF usher.ledger_answer
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  UPDATE usher.seat SET lease_ms = greatest(lease_ms, p_bar_ms) WHERE session_id = p_session;
+  RETURN QUERY SELECT * FROM usher.end_seats(clock_timestamp(), ARRAY[0], ARRAY[p_session], ARRAY['killed'], NULL);
+END $$;
+-- +goose StatementEnd
+
+-- +goose Down
+DROP FUNCTION usher.kill(uuid, bigint);
+DROP FUNCTION usher.apply;
+DROP FUNCTION usher.judge;
+DROP FUNCTION usher.sweep(integer);
+DROP FUNCTION usher.tick();
+DROP FUNCTION usher.end_seats;
+DROP FUNCTION usher.courtesy_bar(uuid, text);
+DROP FUNCTION usher.device_bar(uuid, text, text);
+DROP TYPE usher.ledger_verdict;
+DROP TYPE usher.ledger_answer;

@@ -1,5 +1,10 @@
 package access
 
+import (
+	"maps"
+	"slices"
+)
+
 // Outcome is what the viewer gets.
 type Outcome string
 
@@ -114,3 +119,6 @@ const (
 	FailAllow FailMode = "allow"
 	FailGrace FailMode = "grace"
 )
+
+// Reasons are all reasons in the order of their codes.
+func Reasons() []Reason { return slices.Sorted(maps.Keys(reasonText)) }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"usher.internal/libs/access"
+	"usher.internal/schemas/proto/usherv1"
 )
 
 // ErrUnavailable means that the ledger cannot be asked now: nothing is known
@@ -167,4 +168,37 @@ type Ended struct {
 	Bar       time.Duration // 0: not barred
 	BarDevice bool          // opens under (subject, stream, device) are barred too
 	At        time.Time
+}
+
+// Control is the message that tells the edges, the same from whomever it comes, so that
+// a second publication is known as one.
+func (e *Ended) Control() *usherv1.Control {
+	return &usherv1.Control{
+		Kind:       e.kind(),
+		SessionId:  e.Session[:],
+		SessionKey: e.Key[:],
+		Subject:    e.Subject[:],
+		Realm:      e.Realm,
+		User:       e.User,
+		Stream:     e.Stream,
+		Device:     e.Device,
+		Node:       e.Node,
+		Reason:     string(e.Reason),
+		BarMs:      e.Bar.Milliseconds(),
+		BarDevice:  e.BarDevice,
+		AtUnixMs:   e.At.UnixMilli(),
+	}
+}
+
+// kind is the subject's: what an edge does about it. Whatever is neither a kill nor a zap
+// ends the session as an eviction does.
+func (e *Ended) kind() string {
+	switch e.Reason {
+	case access.CloseKilled:
+		return "kill"
+	case access.CloseZapped:
+		return "zap"
+	default:
+		return "evict"
+	}
 }

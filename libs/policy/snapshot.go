@@ -5,6 +5,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"usher.internal/libs/access"
@@ -22,6 +23,8 @@ type Snapshot struct {
 	Retention Retention
 	// Warnings are what `usher policy check` tells besides errors.
 	Warnings []Problem
+
+	index *index // nil in a snapshot that Parse did not make
 }
 
 // Defaults are the file's defaults, filled in.
@@ -122,9 +125,25 @@ func (r *Rule) Upstream() bool {
 	return false
 }
 
+// Tokenless says whether the rule may let a viewer in who brings no token: by
+// auth: allow, by an allow list, or by a middleware, which judges the whole query.
+func (r *Rule) Tokenless() bool {
+	if len(r.Allow.IPs)+len(r.Allow.Country)+len(r.Allow.UA) > 0 {
+		return true
+	}
+	switch r.Auth {
+	case AuthAllow:
+		return true
+	case AuthAll:
+		return !slices.ContainsFunc(r.Checks, func(c *Check) bool { return !c.Upstream })
+	}
+	return r.Upstream()
+}
+
 // Lists are the constructor lists of allow and deny.
 type Lists struct {
-	// Tokens are kept as they stand in the file until the engine fingerprints them.
+	// Tokens are kept as they stand in the file, in clear or sealed, until the
+	// engine fingerprints them: see TokenKey and Seal.
 	Tokens  []string
 	IPs     []netip.Prefix
 	Country []string // upper case
@@ -144,6 +163,12 @@ type Retention struct{ Steps, Decisions, Sessions time.Duration }
 
 // Rule finds the first rule whose match fits the stream; nil if none does.
 func (s *Snapshot) Rule(stream string) *Rule {
+	if s.index != nil {
+		if i := s.index.first(stream); i >= 0 {
+			return s.Rules[i]
+		}
+		return nil
+	}
 	for _, r := range s.Rules {
 		if r.Match.Match(stream) {
 			return r

@@ -45,6 +45,9 @@ type Identity struct {
 	Device string // "" if the token names none
 	// Sessions is the token's own limit, 0 if it says none.
 	Sessions int
+	// Expires is set only by a check with recheck: a lease must end by then. The
+	// zero Time means that the token's end does not bound the lease.
+	Expires time.Time
 	// Claim must be checked cluster-wide before the user is believed; nil if not needed.
 	Claim *Claim
 }

@@ -181,10 +181,18 @@ func (m *Model) audit(a *admission.Audit) admission.Result {
 }
 
 func (m *Model) open(o *admission.Open) admission.Result {
-	if r, ok := m.stored(o.ID); ok {
-		return r
-	}
 	now := m.now()
+	if r, ok := m.stored(o.ID); ok {
+		// A session asked for again under its own id is renewed like any other; all else stays as it is.
+		st := m.seats[r.Session]
+		if st == nil || !st.expires.After(now) || st.Key != o.Key || o.Replaces == r.Session || m.excess(o, st) != "" {
+			return r
+		}
+	}
+	if o.StillPlaying {
+		// The device has shown that it plays two streams at once.
+		defer func() { m.bars[courtesy(o.Subject, o.Device)] = bar{now.Add(time.Hour), "courtesy"} }()
+	}
 	r := admission.Result{Decision: o.ID, Outcome: access.Allow, Reason: o.Reason, Realm: o.Realm, User: o.User, Session: o.Session}
 	if st := m.seats[o.Replaces]; st != nil {
 		m.end(st, endedOr(st, now, access.CloseIDReused), "", &r)
@@ -216,22 +224,15 @@ func endedOr(st *seat, now time.Time, why access.CloseReason) access.CloseReason
 
 // again re-decides a live session: bans and limits are judged anew, no row of its own.
 func (m *Model) again(o *admission.Open, same *seat, r admission.Result) admission.Result {
-	older, newer := 0, 0
-	for _, st := range m.sorted(func(s *seat) bool { return s.Subject == o.Subject && s != same }) {
-		if st.order < same.order {
-			older++
-		} else {
-			newer++
-		}
-	}
-	switch {
-	case o.Limit >= 0 && o.Mode == access.RefuseNew && older >= o.Limit:
+	switch why := m.excess(o, same); why {
+	case access.Limit:
 		m.end(same, access.CloseDenied, "", &r)
-		r.Outcome, r.Reason, r.Session = access.Deny, access.Limit, uuid.Nil
+		r.Outcome, r.Reason, r.Session = access.Deny, why, uuid.Nil
+		r.Holders = holders(m.sorted(func(s *seat) bool { return s.Subject == o.Subject }))
 		return m.write(r)
-	case o.Limit >= 0 && o.Mode == access.EvictOldest && newer >= o.Limit:
+	case access.Evicted:
 		m.end(same, access.CloseEvicted, o.Device, &r)
-		r.Outcome, r.Reason, r.Session = access.Deny, access.Evicted, uuid.Nil
+		r.Outcome, r.Reason, r.Session = access.Deny, why, uuid.Nil
 		return m.write(r)
 	}
 	now := m.now()
@@ -240,19 +241,33 @@ func (m *Model) again(o *admission.Open, same *seat, r admission.Result) admissi
 	if e := now.Add(o.Seat); e.After(same.expires) {
 		same.expires = e
 	}
-	if o.StillPlaying {
-		m.bars[courtesy(o.Subject, o.Device)] = bar{now.Add(time.Hour), "courtesy"}
-	}
 	r.Session, r.Decision, r.Repeated, r.Live = same.Session, same.ID, true, true
 	return r
 }
 
+// excess says why a running session has no right to its seat under the question's limit, "" if it has.
+func (m *Model) excess(o *admission.Open, same *seat) access.Reason {
+	older, newer := 0, 0
+	for _, st := range m.sorted(func(s *seat) bool { return s.Subject == o.Subject && s.expires.After(m.now()) }) {
+		switch {
+		case st.order < same.order:
+			older++
+		case st.order > same.order:
+			newer++
+		}
+	}
+	switch {
+	case o.Limit >= 0 && o.Mode == access.RefuseNew && older >= o.Limit:
+		return access.Limit
+	case o.Limit >= 0 && o.Mode == access.EvictOldest && newer >= o.Limit:
+		return access.Evicted
+	}
+	return ""
+}
+
 func (m *Model) fresh(o *admission.Open, r admission.Result) admission.Result {
 	now := m.now()
-	if o.StillPlaying {
-		// The device has shown that it plays two streams at once.
-		defer func() { m.bars[courtesy(o.Subject, o.Device)] = bar{now.Add(time.Hour), "courtesy"} }()
-	} else if b, ok := m.barred(o); ok {
+	if b, ok := m.barred(o); ok && !o.StillPlaying {
 		r.Outcome, r.Reason, r.Session = access.Deny, b, uuid.Nil
 		return m.write(r)
 	}
@@ -264,10 +279,7 @@ func (m *Model) fresh(o *admission.Open, r admission.Result) admission.Result {
 	var victims []*seat
 	if o.Limit >= 0 && len(stays) >= o.Limit {
 		if o.Mode != access.EvictOldest || o.Limit == 0 {
-			r.Outcome, r.Reason, r.Session = access.Deny, access.Limit, uuid.Nil
-			for _, st := range stays {
-				r.Holders = append(r.Holders, admission.Holder{Session: st.Session, Stream: st.Stream, Node: st.Node, Device: st.Device, OpenedAt: st.openedAt})
-			}
+			r.Outcome, r.Reason, r.Session, r.Holders = access.Deny, access.Limit, uuid.Nil, holders(stays)
 			return m.write(r)
 		}
 		victims = stays[:len(stays)-o.Limit+1]
@@ -282,6 +294,15 @@ func (m *Model) fresh(o *admission.Open, r admission.Result) admission.Result {
 	m.seats[o.Session] = &seat{Open: *o, order: m.order, openedAt: now, lastSeen: now, expires: now.Add(o.Seat)}
 	r.Live = true
 	return m.write(r)
+}
+
+// holders names up to ten seats, oldest first.
+func holders(seats []*seat) []admission.Holder {
+	var h []admission.Holder
+	for _, st := range seats[:min(len(seats), 10)] {
+		h = append(h, admission.Holder{Session: st.Session, Stream: st.Stream, Node: st.Node, Device: st.Device, OpenedAt: st.openedAt})
+	}
+	return h
 }
 
 // after turns an item's answer into its state after the whole call.
@@ -322,13 +343,13 @@ func (m *Model) write(r admission.Result) admission.Result {
 }
 
 func (m *Model) barred(o *admission.Open) (access.Reason, bool) {
-	now := m.now()
+	last := bar{until: m.now()}
 	for _, k := range []string{o.Key.String(), onStream(o.Subject, o.Stream, o.Device)} {
-		if b, ok := m.bars[k]; ok && b.until.After(now) {
-			return b.reason, true
+		if b := m.bars[k]; b.until.After(last.until) {
+			last = b
 		}
 	}
-	return "", false
+	return last.reason, last.reason != ""
 }
 
 // end closes a seat; by is the device of whoever took it.
@@ -340,10 +361,10 @@ func (m *Model) end(st *seat, why access.CloseReason, by string, r *admission.Re
 		Stream: st.Stream, Device: st.Device, Node: st.Node, Reason: why, At: now}
 	if why == access.CloseEvicted || why == access.CloseKilled {
 		e.Bar = st.Lease
-		m.bars[st.Key.String()] = bar{now.Add(st.Lease), access.Reason(why)}
+		m.bar(st.Key.String(), now.Add(st.Lease), access.Reason(why))
 		if by != st.Device {
 			e.BarDevice = true
-			m.bars[onStream(st.Subject, st.Stream, st.Device)] = bar{now.Add(st.Lease), access.Reason(why)}
+			m.bar(onStream(st.Subject, st.Stream, st.Device), now.Add(st.Lease), access.Reason(why))
 		}
 	}
 	if r != nil && (why == access.CloseEvicted || why == access.CloseKilled || why == access.CloseZapped) {
@@ -351,6 +372,14 @@ func (m *Model) end(st *seat, why access.CloseReason, by string, r *admission.Re
 		e.Outbox = m.outboxID
 		r.Ended = append(r.Ended, e)
 	}
+}
+
+// bar never shortens a bar that is there.
+func (m *Model) bar(key string, until time.Time, why access.Reason) {
+	if old := m.bars[key].until; old.After(until) {
+		until = old
+	}
+	m.bars[key] = bar{until, why}
 }
 
 func (m *Model) sorted(keep func(*seat) bool) []*seat {

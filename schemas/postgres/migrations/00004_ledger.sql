@@ -41,7 +41,8 @@ BEGIN
      USING (SELECT DISTINCT ON (id) * FROM unnest(p_ord, p_ids, p_reasons, p_devices) AS u(ord, id, reason, by_device)
              ORDER BY id, ord) x
      WHERE s.session_id = x.id
-    RETURNING x.ord, x.reason, x.reason IN ('evicted', 'killed') AS barred,
+    RETURNING x.ord, CASE WHEN x.reason = 'id_reused' AND s.expires_at <= p_now THEN 'expired' ELSE x.reason END AS reason,
+              x.reason IN ('evicted', 'killed') AS barred,
               x.reason IN ('evicted', 'killed') AND x.by_device IS DISTINCT FROM s.device AS bar_device, s.*
   ), hist AS (
     INSERT INTO usher.session_history (closed_at, session_id, decision_id, opened_at, last_seen_at, close_reason, requests,
@@ -129,8 +130,8 @@ BEGIN
          v.same AND v.no IS NULL,
          CASE WHEN v.no = 'limit' THEN (
            SELECT json_agg(json_build_object('session_id', h.session_id, 'stream', h.stream, 'node', h.node,
-                                             'device', h.device, 'opened_at', h.opened_at) ORDER BY h.opened_at)::text
-             FROM (SELECT * FROM usher.seat h WHERE h.session_id = ANY (v.stays) ORDER BY h.opened_at LIMIT 10) h) END,
+                                             'device', h.device, 'opened_at', h.opened_at) ORDER BY h.opened_at, h.session_id)::text
+             FROM (SELECT * FROM usher.seat h WHERE h.session_id = ANY (v.stays) ORDER BY h.opened_at, h.session_id LIMIT 10) h) END,
          v.expired,
          v.reused,
          CASE WHEN v.no IS NULL AND NOT v.same THEN v.zaps END,
@@ -348,6 +349,13 @@ BEGIN
       FROM unnest(v_all) v
       LEFT JOIN usher.seat t ON t.session_id = v.session_id
       LEFT JOIN unnest(v_ended) e ON e.session_id = v.session_id;
+  END IF;
+
+  -- A question that repeats a session writes no row that would show that it is stored itself.
+  IF NOT p_check AND EXISTS (
+    SELECT 1 FROM unnest(v_all) v JOIN usher.decision d ON d.at = q_at[v.ord] AND d.decision_id = q_id[v.ord]
+     WHERE v.repeated AND v.decision_id <> q_id[v.ord]) THEN
+    RAISE EXCEPTION 'a question is stored already' USING ERRCODE = 'UR001';
   END IF;
 
   SELECT count(*) INTO v_want FROM unnest(v_all) v WHERE v.outcome = 'deny' OR NOT v.repeated;

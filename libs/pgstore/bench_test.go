@@ -1,0 +1,46 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/admission"
+	"usher.internal/libs/admission/admissiontest"
+)
+
+// BenchmarkApply is set-based admission with its audit rows, alone: new sessions of random users with limit 3, four
+// calls in flight.
+func BenchmarkApply(b *testing.B) {
+	for _, batch := range []int{1, 16, 64, 256} {
+		b.Run(fmt.Sprint("batch ", batch), func(b *testing.B) {
+			h := newHarness(b)
+			calls := make(chan struct{})
+			var wg sync.WaitGroup
+			for range 4 {
+				wg.Go(func() {
+					for range calls {
+						items := make([]admission.Item, batch)
+						for i := range items {
+							v := admissiontest.Viewer{User: fmt.Sprint("u", rand.IntN(100000)), Device: fmt.Sprint("d", rand.IntN(1000)), Limit: 3, Mode: access.RefuseNew}
+							items[i] = v.Open(fmt.Sprint("s", rand.IntN(100)))
+						}
+						if _, err := h.Apply(context.Background(), items); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			b.ResetTimer()
+			for range b.N {
+				calls <- struct{}{}
+			}
+			close(calls)
+			wg.Wait()
+			b.ReportMetric(float64(b.N*batch)/b.Elapsed().Seconds(), "items/s")
+		})
+	}
+}

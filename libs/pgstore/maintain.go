@@ -1,0 +1,123 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"usher.internal/libs/policy"
+)
+
+// Partitions are made so many days back (late journals after a region was cut off) and ahead.
+const (
+	partitionsBack  = 3
+	partitionsAhead = 7
+)
+
+// Swept is what one sweep found.
+type Swept struct {
+	// Expired is how many seats had run out and were closed.
+	Expired int
+	// Gap is what every seat was prolonged by, because nobody could renew for so long.
+	Gap time.Duration
+}
+
+const (
+	tickSQL  = `SELECT usher.tick()`
+	sweepSQL = `SELECT usher.sweep(@max)`
+)
+
+// sweepBatch bounds a sweep's transaction; what is left is swept in the next call.
+const sweepBatch = 1000
+
+// Sweep gives the ledger's sign of life, adds the gap after an outage to every seat, and closes what has expired.
+// Several recorders may sweep at once.
+func (s *Store) Sweep(ctx context.Context) (Swept, error) {
+	var gap int64
+	if err := s.pool.QueryRow(ctx, tickSQL).Scan(&gap); err != nil {
+		return Swept{}, fmt.Errorf("ticking: %w", unavailable(err))
+	}
+	swept := Swept{Gap: time.Duration(gap) * time.Millisecond}
+	for {
+		var n int
+		if err := s.pool.QueryRow(ctx, sweepSQL, pgx.NamedArgs{"max": sweepBatch}).Scan(&n); err != nil {
+			return swept, fmt.Errorf("sweeping expired seats: %w", unavailable(err))
+		}
+		swept.Expired += n
+		if n < sweepBatch {
+			return swept, nil
+		}
+	}
+}
+
+// Maintained is what one round of maintenance did.
+type Maintained struct {
+	Created int // partitions made ahead
+	Dropped int // partitions past their retention
+}
+
+const (
+	makePartitionsSQL = `SELECT usher.make_partitions(@back, @ahead)`
+	oldPartitionsSQL  = `SELECT usher.old_partitions(@parent, @keep::interval)`
+	oldClaimsSQL      = `DELETE FROM usher.claim WHERE at < now() - interval '30 days'`
+	oldKnownSQL       = `DELETE FROM usher.known WHERE at < now() - interval '30 days'`
+)
+
+// Maintain makes the partitions of the coming days and drops those past their retention. DETACH CONCURRENTLY and DROP
+// hold no lock that a writer waits for. Several recorders may do it at once.
+func (s *Store) Maintain(ctx context.Context, keep policy.Retention) (Maintained, error) {
+	var m Maintained
+	err := s.pool.QueryRow(ctx, makePartitionsSQL, pgx.NamedArgs{"back": partitionsBack, "ahead": partitionsAhead}).Scan(&m.Created)
+	if err != nil {
+		return m, fmt.Errorf("making partitions: %w", unavailable(err))
+	}
+	for _, t := range []struct {
+		parent string
+		keep   time.Duration
+	}{{"decision_steps", keep.Steps}, {"decision", keep.Decisions}, {"session_history", keep.Sessions}} {
+		n, err := s.drop(ctx, t.parent, t.keep)
+		m.Dropped += n
+		if err != nil {
+			return m, err
+		}
+	}
+	for _, sql := range []string{oldClaimsSQL, oldKnownSQL} {
+		if _, err := s.pool.Exec(ctx, sql); err != nil {
+			return m, fmt.Errorf("removing old rows: %w", unavailable(err))
+		}
+	}
+	return m, nil
+}
+
+func (s *Store) drop(ctx context.Context, parent string, keep time.Duration) (int, error) {
+	if keep <= 0 {
+		return 0, nil // no retention set: nothing is thrown away
+	}
+	// Days that the partitions reach back for late rows are never dropped.
+	keep = max(keep, partitionsBack*24*time.Hour)
+	rows, err := s.pool.Query(ctx, oldPartitionsSQL, pgx.NamedArgs{"parent": parent, "keep": keep})
+	if err != nil {
+		return 0, fmt.Errorf("listing old partitions of %s: %w", parent, unavailable(err))
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return 0, fmt.Errorf("listing old partitions of %s: %w", parent, unavailable(err))
+	}
+	dropped := 0
+	for _, name := range names {
+		table := pgx.Identifier{"usher", name}.Sanitize()
+		// Not in a transaction block, as CONCURRENTLY demands; a crash between the two leaves a table to drop by hand.
+		for _, sql := range []string{
+			"ALTER TABLE " + pgx.Identifier{"usher", parent}.Sanitize() + " DETACH PARTITION " + table + " CONCURRENTLY",
+			"DROP TABLE " + table,
+		} {
+			if _, err := s.pool.Exec(ctx, sql, pgx.QueryExecModeExec); err != nil {
+				return dropped, fmt.Errorf("dropping partition %s: %w", name, unavailable(err))
+			}
+		}
+		dropped++
+	}
+	return dropped, nil
+}

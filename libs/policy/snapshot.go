@@ -136,8 +136,9 @@ func (r *Rule) Tokenless() bool {
 		return true
 	case AuthAll:
 		return !slices.ContainsFunc(r.Checks, func(c *Check) bool { return !c.Upstream })
+	default:
+		return r.Upstream()
 	}
-	return r.Upstream()
 }
 
 // Lists are the constructor lists of allow and deny.

@@ -1,0 +1,43 @@
+package policy
+
+import (
+	"reflect"
+	"strings"
+	"time"
+
+	"usher.internal/libs/config"
+)
+
+// Problem is what is wrong with a policy, or worth a warning.
+type Problem = config.Problem
+
+// Kind is a type of check that a policy may name.
+type Kind struct {
+	// Type is the word of the policy: securetoken, http …
+	Type string
+	// Upstream is true for middlewares.
+	Upstream bool
+	// NewOptions gives a pointer to a struct with yaml tags that holds the
+	// defaults. If it has Validate() error, that is asked after decoding. An option
+	// `timeout` is the most that one question takes.
+	NewOptions func() any
+	// NamesUser says whether a check with these options may name a user; nil means yes.
+	NamesUser func(options any) bool
+}
+
+// timeoutOf reads the option timeout, 0 if the kind has none.
+func timeoutOf(options any) time.Duration {
+	v := reflect.Indirect(reflect.ValueOf(options))
+	for _, f := range reflect.VisibleFields(v.Type()) {
+		if name, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); name != "timeout" {
+			continue
+		}
+		switch d := v.FieldByIndex(f.Index).Interface().(type) {
+		case config.Duration:
+			return d.Duration()
+		case time.Duration:
+			return d
+		}
+	}
+	return 0
+}

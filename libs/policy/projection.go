@@ -1,0 +1,81 @@
+package policy
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	"usher.internal/schemas/nats"
+	"usher.internal/schemas/proto/usherv1"
+)
+
+// Projections are what edges read of the policy, by key of the projection
+// bucket: one for each edge that a node names, which holds its own nodes and
+// those that belong to no edge, and nats.AnyProjectionKey with the latter alone. They hold no
+// secrets, no tokens and no checks. Nodes are sorted by name, streams are in the
+// file's order.
+func (s *Snapshot) Projections() map[string]*usherv1.Projection {
+	streams := make([]*usherv1.StreamView, len(s.Rules))
+	for i, r := range s.Rules {
+		streams[i] = r.view()
+	}
+	edges := map[string]string{"": nats.AnyProjectionKey}
+	for _, n := range s.Nodes {
+		if n.Edge != "" {
+			edges[n.Edge] = nats.EdgeProjectionKey(n.Edge)
+		}
+	}
+	projections := make(map[string]*usherv1.Projection, len(edges))
+	for edge, key := range edges {
+		p := &usherv1.Projection{Revision: s.Revision, Streams: streams}
+		for _, name := range slices.Sorted(maps.Keys(s.Nodes)) {
+			if n := s.Nodes[name]; n.Edge == "" || n.Edge == edge {
+				p.Nodes = append(p.Nodes, n.view())
+			}
+		}
+		projections[key] = p
+	}
+	return projections
+}
+
+func (n *Node) view() *usherv1.NodeView {
+	v := &usherv1.NodeView{
+		Name: n.Name, Caller: n.Caller, Edge: n.Edge,
+		From:           texts(n.From),
+		Token:          n.Token,
+		Segments:       n.Segments,
+		SessionKeys:    n.SessionKeys,
+		Device:         n.Device,
+		ClientIpHeader: n.ClientIPHeader,
+		ClientIpTrust:  texts(n.ClientIPTrust),
+		LeaseMs:        n.Lease.Milliseconds(),
+		IdleMs:         n.Idle.Milliseconds(),
+		HoldMs:         n.Hold.Milliseconds(),
+		BudgetMs:       n.Budget.Milliseconds(),
+		RedirectStatus: int32(n.RedirectStatus),
+	}
+	if n.URL != nil {
+		v.Url = n.URL.String()
+	}
+	return v
+}
+
+func (r *Rule) view() *usherv1.StreamView {
+	return &usherv1.StreamView{
+		Match:         r.Match.String(),
+		OnUnavailable: string(r.OnUnavailable),
+		Uncounted:     string(r.Uncounted),
+		GraceMs:       r.Grace.Milliseconds(),
+		GraceKnownMs:  r.GraceKnown.Milliseconds(),
+		Upstream:      r.Upstream(),
+		Tokenless:     r.Tokenless(),
+	}
+}
+
+func texts(prefixes []netip.Prefix) []string {
+	list := make([]string, len(prefixes))
+	for i, p := range prefixes {
+		list[i] = p.String()
+	}
+	return list
+}

@@ -1,0 +1,148 @@
+package policy
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/config"
+	"usher.internal/libs/match"
+)
+
+func (c *compiler) rules(files []*fileRule) {
+	c.snapshot.Rules = make([]*Rule, 0, len(files))
+	for i, f := range files {
+		if f != nil {
+			c.snapshot.Rules = append(c.snapshot.Rules, c.rule(path{"streams", i}, i, f))
+		}
+	}
+}
+
+func (c *compiler) rule(at path, i int, f *fileRule) *Rule {
+	d := c.snapshot.Defaults
+	r := &Rule{
+		Index: i, Line: c.doc.Problem("", at...).Line,
+		Allow:         c.lists(at.sub("allow"), f.Allow),
+		Deny:          c.lists(at.sub("deny"), f.Deny),
+		Domains:       c.domains(at.sub("domains"), f.Domains),
+		OnDeny:        c.onDeny(at.sub("on_deny"), f.OnDeny),
+		Lease:         c.duration(at.sub("lease"), f.Lease, 0, shortest, longLease),
+		OnUnavailable: c.failMode(at.sub("on_unavailable"), f.OnUnavailable, d.OnUnavailable),
+		Grace:         c.duration(at.sub("grace"), f.Grace, d.Grace, 0, longGrace),
+		GraceKnown:    c.duration(at.sub("grace_known"), f.GraceKnown, d.GraceKnown, 0, longGrace),
+		name:          fmt.Sprintf("streams[%d] %q", i, f.Match),
+	}
+	glob, err := match.ParseGlob(f.Match)
+	switch {
+	case !c.doc.Has(at.sub("match")...):
+		c.errorf(at.sub("match"), "", `is missing: write the streams that the rule is for, such as "news/*" or "**"`)
+	case err != nil:
+		c.errorf(at.sub("match"), "", "%s", err)
+	}
+	r.Match = glob
+	c.auth(at.sub("auth"), r, f.Auth)
+	r.Limit = c.limit(at.sub("limit"), f.Limit)
+	uncounted := access.FailAllow
+	if r.OnUnavailable == access.FailDeny {
+		uncounted = access.FailDeny
+	}
+	r.Uncounted = choice(c, at.sub("uncounted"), f.Uncounted, uncounted, access.FailDeny, access.FailAllow)
+	r.Examples = c.examples(at.sub("examples"), f.Examples)
+	return r
+}
+
+func (c *compiler) auth(at path, r *Rule, f *fileAuth) {
+	if f == nil {
+		c.errorf(at, "", "is missing; want %s", authForms)
+		return
+	}
+	var names []string
+	switch {
+	case f.word == string(AuthAllow) || f.word == string(AuthDeny):
+		r.Auth = AuthMode(f.word)
+		return
+	case f.word != "":
+		r.Auth, names = AuthAny, []string{f.word}
+	case len(f.choice.Any) > 0 && len(f.choice.All) > 0:
+		c.errorf(at, "", "has any and all; want one of them")
+		return
+	case len(f.choice.Any) > 0:
+		r.Auth, names, at = AuthAny, f.choice.Any, at.sub("any")
+	case len(f.choice.All) > 0:
+		r.Auth, names, at = AuthAll, f.choice.All, at.sub("all")
+	default:
+		c.errorf(at, "", "names no check; want %s", authForms)
+		return
+	}
+	for i, name := range names {
+		where := at
+		if f.word == "" {
+			where = at.sub(i)
+		}
+		if slices.Index(names, name) < i {
+			c.errorf(where, "", "check %s stands twice", name)
+		}
+		if check := c.findCheck(where, name, f.word != ""); check != nil {
+			r.Checks = append(r.Checks, check)
+		}
+	}
+}
+
+func (c *compiler) findCheck(at path, name string, word bool) *Check {
+	if check, ok := c.snapshot.Checks[name]; ok {
+		return check
+	}
+	if c.doc.Has("checks", name) {
+		return nil // it is there and has problems of its own
+	}
+	known := c.doc.Keys("checks")
+	all := known
+	if word {
+		all = append([]string{string(AuthAllow), string(AuthDeny)}, known...)
+	}
+	text := "no checks are defined"
+	if len(known) > 0 {
+		text = "there are " + strings.Join(known[:min(len(known), 20)], ", ")
+	}
+	c.errorf(at, config.Nearest(name, all), "no check is called %q; %s", name, text)
+	return nil
+}
+
+// denials are the reasons that a viewer can be sent elsewhere for.
+func denials() []string {
+	reasons := []access.Reason{
+		access.DenyRule, access.DomainLock, access.NoToken, access.BadToken, access.Expired, access.NotYet,
+		access.WrongIP, access.Refused, access.Limit, access.Evicted, access.Killed, access.Unavailable, access.Uncounted,
+	}
+	names := make([]string, len(reasons))
+	for i, r := range reasons {
+		names[i] = string(r)
+	}
+	return names
+}
+
+func (c *compiler) onDeny(at path, f map[string]string) map[access.Reason]string {
+	if len(f) == 0 {
+		return nil
+	}
+	known := denials()
+	targets := make(map[access.Reason]string, len(f))
+	for reason, target := range f {
+		if reason != "*" && !slices.Contains(known, reason) {
+			c.errorf(at.sub(reason), config.Nearest(reason, known), `%q is no reason of a denial; want "*", %s`, reason, oneOf(known))
+		}
+		if !isWebURL(target) {
+			c.errorf(at.sub(reason), "", "want an address that begins with http:// or https://")
+		}
+		targets[access.Reason(reason)] = target
+	}
+	return targets
+}
+
+func isWebURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && len(text) <= access.MaxPath && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
+		!strings.ContainsAny(text, " \t\r\n")
+}

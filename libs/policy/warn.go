@@ -1,0 +1,158 @@
+package policy
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/config"
+)
+
+// warn says what is allowed but hardly meant, or costs more than it seems.
+func (c *compiler) warn() {
+	if len(c.snapshot.Nodes) == 0 {
+		c.warnf(path{"nodes"}, "there are none: nobody may ask")
+	}
+	if len(c.snapshot.Rules) == 0 {
+		c.warnf(path{"streams"}, "there are none: every question is denied")
+	}
+	index := newIndex(c.snapshot.Rules)
+	silent, hold := c.silentNodes()
+	used := map[*Check]bool{}
+	for i, r := range c.snapshot.Rules {
+		at := path{"streams", i}
+		c.warnMatch(at.sub("match"), r)
+		if j := index.shadow(i); j >= 0 {
+			c.warnf(at, "is never reached: %s in line %d comes first and matches all that it does",
+				c.snapshot.Rules[j].Name(), c.snapshot.Rules[j].Line)
+		}
+		c.warnCountry(at, r)
+		if r.Limit != nil && r.Auth != AuthDeny {
+			c.warnNameless(at.sub("limit"), r)
+			if silent != "" {
+				c.warnSilent(at.sub("limit"), r.Limit, silent, hold)
+			}
+		}
+		for _, check := range r.Checks {
+			used[check] = true
+		}
+	}
+	for _, name := range c.doc.Keys("checks") {
+		check := c.snapshot.Checks[name]
+		if !used[check] {
+			c.warnf(path{"checks", name}, "no rule uses it")
+			continue
+		}
+		c.warnSlow(path{"checks", name, "timeout"}, check)
+	}
+}
+
+func (c *compiler) warnMatch(at path, r *Rule) {
+	pattern := r.Match.String()
+	if strings.HasPrefix(pattern, "/") {
+		c.warnf(at, "%q begins with a slash, which no stream's name does", pattern)
+	}
+	if strings.ContainsAny(pattern, "?[]{}") {
+		c.warnf(at, "in %q only * and ** are special; all other characters stand for themselves", pattern)
+	}
+}
+
+func (c *compiler) warnCountry(at path, r *Rule) {
+	if len(r.Allow.Country) > 0 {
+		c.warnf(at.sub("allow", "country"), "there is no country database, so it matches nothing")
+	}
+	if len(r.Deny.Country) > 0 {
+		c.warnf(at.sub("deny", "country"), "there is no country database, so it matches nothing")
+	}
+}
+
+// warnNameless says where a limit by user has no user to count by.
+func (c *compiler) warnNameless(at path, r *Rule) {
+	if r.Auth == AuthAllow {
+		c.warnf(at, "counts by user, but auth: allow names none: it counts by token, and without a token by address")
+		return
+	}
+	if names := namelessChecks(r); names != "" {
+		c.warnf(at, "counts by user, but %s names none: who comes by it is counted by token, and without a token by address", names)
+	}
+}
+
+// warnSilent says how soon a limit is full where a seat outlives its viewer.
+func (c *compiler) warnSilent(at path, l *Limit, nodes string, hold config.Duration) {
+	n := l.Sessions
+	if n == 0 {
+		n = l.Max
+	}
+	zaps, effect := strconv.Itoa(n)+" zaps", "lock the viewer out"
+	if l.Mode == access.EvictOldest {
+		effect = "take all seats, and each further one evicts the oldest session, playing or not,"
+	}
+	switch n {
+	case 0:
+		zaps = "as many zaps as the check allows sessions"
+	case 1:
+		zaps = "1 zap"
+		effect = strings.NewReplacer("lock ", "locks ", "take ", "takes ").Replace(effect)
+	}
+	c.warnf(at, "is reached from %s, where nobody says that a viewer has left: %s that cannot be told to be one device's %s for up to %s (hold)",
+		nodes, zaps, effect, hold)
+}
+
+// namelessChecks are the checks by which a viewer can come in without a user.
+func namelessChecks(r *Rule) string {
+	var names []string
+	for _, check := range r.Checks {
+		if !check.NamesUser {
+			names = append(names, check.Name)
+		} else if r.Auth == AuthAll {
+			return "" // one of all is enough
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "check " + strings.Join(names, ", ")
+}
+
+// silentNodes are the nodes without signs of life, and their longest hold.
+func (c *compiler) silentNodes() (names string, hold config.Duration) {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(c.snapshot.Nodes)) {
+		if n := c.snapshot.Nodes[name]; !n.ShowsLife() {
+			list = append(list, name)
+			hold = max(hold, config.Duration(n.Hold))
+		}
+	}
+	return nodeList(list), hold
+}
+
+func nodeList(names []string) string {
+	const shown = 5
+	switch {
+	case len(names) == 0:
+		return ""
+	case len(names) == 1:
+		return "node " + names[0]
+	case len(names) > shown:
+		return "nodes " + strings.Join(names[:shown], ", ") + " and " + strconv.Itoa(len(names)-shown) + " more"
+	}
+	return "nodes " + strings.Join(names, ", ")
+}
+
+// warnSlow compares a check's timeout with the budgets of the nodes.
+func (c *compiler) warnSlow(at path, check *Check) {
+	var names []string
+	least := config.Duration(longBudget)
+	for _, name := range slices.Sorted(maps.Keys(c.snapshot.Nodes)) {
+		if n := c.snapshot.Nodes[name]; n.Budget < check.Timeout {
+			names = append(names, name)
+			least = min(least, config.Duration(n.Budget))
+		}
+	}
+	if len(names) > 0 {
+		c.warnf(at, "%s is longer than the budget of %s (%s): there it is cut short, and the fail mode answers for what takes longer",
+			config.Duration(check.Timeout), nodeList(names), least)
+	}
+}

@@ -1,0 +1,136 @@
+package decide
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/middleware"
+	"usher.internal/libs/policy"
+	"usher.internal/libs/token"
+)
+
+// check is a configured check, ready to be asked: either verifier or middleware
+// is set.
+type check struct {
+	*policy.Check
+	verifier   token.Verifier
+	middleware middleware.Middleware
+	stop       func()
+}
+
+// Results of a check, as they stand in steps and metrics.
+const (
+	yes         = "allow"
+	no          = "deny"
+	notMine     = "not mine"
+	skipped     = "no token"
+	unavailable = "unavailable"
+	notNeeded   = "not needed"
+)
+
+// said is how a check ended.
+type said struct {
+	check  *check
+	result string
+	reason access.Reason // of a no
+	text   string
+	took   time.Duration
+	// What a yes named.
+	user, device, name string
+	sessions           int
+	duration           time.Duration // how long the yes holds, 0 if it did not say
+	expires            time.Time     // a lease ends by then; zero: it did not say
+	location           string        // where a no sends the viewer
+}
+
+// verify asks a verifier.
+func (j *judgement) verify(ctx context.Context, c *check, q *token.Question) (s said) {
+	began := time.Now()
+	defer func() { j.ended(ctx, c, &s, began, recover()) }()
+	if q.Token == "" {
+		return said{result: skipped}
+	}
+	id, err := c.verifier.Verify(ctx, q)
+	var d *token.Denial
+	switch {
+	case errors.Is(err, token.ErrNotMine):
+		return said{result: notMine, text: "the token has another form"}
+	case errors.As(err, &d):
+		return said{result: no, reason: d.Reason, text: d.Text}
+	case err != nil:
+		j.deps.Log.WarnContext(ctx, "verifier failed", slog.String("check", c.Name), slog.Any("error", err))
+		return said{result: unavailable, text: "the verifier failed"}
+	}
+	s = said{result: yes, user: id.User, device: id.Device, sessions: id.Sessions, expires: id.Expires}
+	if id.Claim != nil {
+		j.claim(ctx, id.Claim, &s)
+	}
+	return s
+}
+
+// claim holds a part of the token that the viewer could rewrite against the first
+// value that the cluster saw. Who cannot be held against it may watch, for his
+// token is good; whom to count him for is in doubt, so that the rule's word on
+// viewers who cannot be counted decides.
+func (j *judgement) claim(ctx context.Context, c *token.Claim, s *said) {
+	first, err := j.deps.Claims.First(ctx, j.deps.Keyer.Key("claim", c.Name), c.Value)
+	switch {
+	case err != nil && j.rule.Uncounted != access.FailAllow:
+		*s = said{result: unavailable, text: "whether the token was seen with another user cannot be told now"}
+	case err != nil:
+		s.text = "whether the token was seen with another user cannot be told now; uncounted: allow"
+	case first != c.Value:
+		*s = said{result: no, reason: access.BadToken, text: "the token was seen before with another user: its user or salt was rewritten"}
+	}
+}
+
+// ask asks a middleware and remembers its word.
+func (e *Engine) ask(ctx context.Context, c *check, req *access.Request) (s said) {
+	began := time.Now()
+	defer func() { e.ended(ctx, c, &s, began, recover()) }()
+	a, err := e.upstream(ctx, c, req)
+	switch {
+	case err != nil && errors.Is(ctx.Err(), context.Canceled):
+		return said{result: notNeeded}
+	case err != nil:
+		return said{result: unavailable, text: err.Error()}
+	}
+	if who := e.who(req); !who.IsZero() {
+		e.deps.Known.Remember(c.Name, who, Word{
+			Allowed: a.Allowed, User: a.User, SessionName: a.SessionName, Sessions: a.Sessions, At: e.deps.Now(),
+		})
+	}
+	if !a.Allowed {
+		return said{result: no, reason: access.Refused, text: a.Text, location: a.Location}
+	}
+	return said{result: yes, text: a.Text, user: a.User, name: a.SessionName, sessions: a.Sessions, duration: a.Duration}
+}
+
+// ended completes what a check said; a panic in it costs this check alone.
+func (e *Engine) ended(ctx context.Context, c *check, s *said, began time.Time, panicked any) {
+	if panicked != nil {
+		// Neither the value nor the arguments are logged: they may hold the token.
+		e.deps.Log.ErrorContext(ctx, "check panicked", slog.String("check", c.Name),
+			slog.String("type", fmt.Sprintf("%T", panicked)), slog.String("stack", string(debug.Stack())))
+		*s = said{result: unavailable, text: "the check failed inside"}
+	}
+	s.check, s.took = c, time.Since(began)
+	e.deps.Observe(c.Name, s.result, s.took)
+}
+
+// who stands for the viewer in the memory of middlewares: his token, else his
+// query; zero if he brought neither.
+func (e *Engine) who(req *access.Request) access.Key {
+	switch {
+	case req.Token != "":
+		return e.deps.Keyer.Fingerprint(req.Token)
+	case req.Query != "":
+		return e.deps.Keyer.Key("query", req.Query)
+	}
+	return access.Key{}
+}

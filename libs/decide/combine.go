@@ -1,0 +1,192 @@
+package decide
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"usher.internal/libs/access"
+)
+
+// any asks verifiers in the order of the policy, then all middlewares at once; the
+// first yes wins. A no or "not mine" of a verifier leaves the word to the next.
+func (j *judgement) any(ctx context.Context) {
+	answers := make([]said, 0, len(j.rule.Checks))
+	if len(j.rule.verifiers) > 0 {
+		q := j.question()
+		for _, c := range j.rule.verifiers {
+			s := j.verify(ctx, c, q)
+			j.note(&s)
+			if s.result == yes {
+				j.accept(&s)
+				return
+			}
+			answers = append(answers, s)
+		}
+	}
+	upstream := j.askAll(ctx, yes)
+	for i := range upstream {
+		// The first in the policy's order, not in time: user and number are his.
+		if upstream[i].result == yes {
+			j.accept(&upstream[i])
+			return
+		}
+	}
+	answers = append(answers, upstream...)
+	if j.excusedAny(ctx, answers) {
+		return
+	}
+	j.refuse(answers, ranksAny)
+}
+
+// all asks verifiers in the order of the policy and stops at the first no, then
+// all middlewares at once. Every check must say yes, or be excused by its fail mode.
+func (j *judgement) all(ctx context.Context) {
+	answers := make([]said, 0, len(j.rule.Checks))
+	if len(j.rule.verifiers) > 0 {
+		q := j.question()
+		for _, c := range j.rule.verifiers {
+			s := j.verify(ctx, c, q)
+			j.note(&s)
+			answers = append(answers, s)
+			if s.result != yes && s.result != unavailable {
+				j.refuse(answers, ranksAll)
+				return
+			}
+		}
+	}
+	answers = append(answers, j.askAll(ctx, no)...)
+	for i := range answers {
+		if answers[i].result != yes && answers[i].result != unavailable {
+			j.refuse(answers, ranksAll)
+			return
+		}
+	}
+	j.acceptAll(ctx, answers)
+}
+
+// askAll asks all middlewares of the rule at once and waits for them. The first
+// that ends with enough spares the others: they are cancelled. Some of the time is
+// kept for what the fail mode looks up.
+func (j *judgement) askAll(ctx context.Context, enough string) []said {
+	cs := j.rule.upstreams
+	out := make([]said, len(cs))
+	ctx, cancel := keepTime(ctx)
+	defer cancel()
+	if len(cs) == 1 {
+		out[0] = j.ask(ctx, cs[0], j.req)
+	}
+	if len(cs) > 1 {
+		var wg sync.WaitGroup
+		for i, c := range cs {
+			wg.Go(func() {
+				if out[i] = j.ask(ctx, c, j.req); out[i].result == enough {
+					cancel()
+				}
+			})
+		}
+		wg.Wait()
+	}
+	for i := range out {
+		j.note(&out[i])
+	}
+	return out
+}
+
+// keepTime ends ctx early by the time of one look-up, or by a quarter of what is left.
+func keepTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, end.Add(-min(lookUpTime, time.Until(end)/4)))
+}
+
+// note adds the step of a check.
+func (j *judgement) note(s *said) {
+	text := s.text
+	switch {
+	case s.user != "" && text == "":
+		text = "user " + s.user
+	case s.user != "":
+		text += "; user " + s.user
+	}
+	j.trail.addTook("check "+s.check.Name, s.result, text, s.took)
+}
+
+// accept lets the viewer in by what one check said.
+func (j *judgement) accept(s *said) {
+	j.allow(&j.verdict, j.req, access.Granted, "check "+s.check.Name+" accepted the viewer", s.welcome())
+}
+
+func (s *said) welcome() welcome {
+	return welcome{
+		realm: s.check.Realm, user: s.user, device: s.device, name: s.name,
+		sessions: s.sessions, duration: s.duration, expires: s.expires,
+	}
+}
+
+// merge adds what another check of `all` said: the first that names an account
+// gives it, the tightest number and time count.
+func (w *welcome) merge(o welcome) {
+	if w.user == "" && (o.user != "" || w.realm == "") {
+		w.user, w.realm = o.user, o.realm
+	}
+	if w.device == "" {
+		w.device = o.device
+	}
+	if w.name == "" {
+		w.name = o.name
+	}
+	if o.sessions > 0 && (w.sessions == 0 || o.sessions < w.sessions) {
+		w.sessions = o.sessions
+	}
+	if o.duration > 0 && (w.duration == 0 || o.duration < w.duration) {
+		w.duration = o.duration
+	}
+	if !o.expires.IsZero() && (w.expires.IsZero() || o.expires.Before(w.expires)) {
+		w.expires = o.expires
+	}
+	w.unavailable = w.unavailable || o.unavailable
+}
+
+// How strongly an answer speaks for a denial. In `any` a check that could not be
+// asked might have said yes, so that it comes before those that had nothing to say;
+// in `all` it never keeps another's word from standing.
+var (
+	ranksAny = map[string]int{no: 4, unavailable: 3, notMine: 2, skipped: 1}
+	ranksAll = map[string]int{no: 4, notMine: 2, skipped: 1}
+)
+
+// refuse denies by the strongest answer, the first of them in the policy's order.
+func (j *judgement) refuse(answers []said, ranks map[string]int) {
+	var best said
+	location := ""
+	for i := range answers {
+		s := &answers[i]
+		if s.result == no && location == "" {
+			location = s.location
+		}
+		if ranks[s.result] > ranks[best.result] {
+			best = *s
+		}
+	}
+	switch best.result {
+	case no:
+		j.verdict.deny(best.reason, "check "+best.check.Name+": "+best.text, location)
+	case notMine:
+		j.verdict.deny(access.BadToken, "no check of the rule knows this form of token", "")
+	case skipped:
+		j.verdict.deny(access.NoToken, "", "")
+	default:
+		j.verdict.Unavailable = true
+		text := ""
+		if best.check != nil {
+			text = "check " + best.check.Name + " could not be asked, and its fail mode denies"
+		}
+		j.verdict.deny(access.Unavailable, text, "")
+	}
+}
+
+// since is how long ago t was, by the engine's clock.
+func (e *Engine) since(t time.Time) time.Duration { return e.deps.Now().Sub(t) }

@@ -1,0 +1,133 @@
+package decide
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/policy"
+	"usher.internal/libs/token"
+)
+
+// judgement is one question on its way through an Engine.
+type judgement struct {
+	*Engine
+	rule    *rule
+	req     *access.Request
+	trail   *trail
+	verdict Verdict
+}
+
+// Decide judges the question. It always returns a verdict, and does so by ctx's end:
+// what could not be asked by then was not available. Steps, texts and logs hold no
+// part of token or query.
+func (e *Engine) Decide(ctx context.Context, req *access.Request) Verdict {
+	ctx, span := e.deps.Tracer.Start(ctx, "decide")
+	defer span.End()
+	j := &judgement{Engine: e, req: req, trail: newTrail(), verdict: Verdict{
+		Outcome: access.Deny, Limit: -1, Node: e.snapshot.Nodes[req.Node],
+	}}
+	j.judge(ctx)
+	j.verdict.Steps = j.trail.steps
+	if span.IsRecording() {
+		record(span, &j.verdict)
+	}
+	return j.verdict
+}
+
+func record(span trace.Span, v *Verdict) {
+	rule := ""
+	if v.Rule != nil {
+		rule = v.Rule.Name()
+	}
+	span.SetAttributes(
+		attribute.String("rule", rule),
+		attribute.String("outcome", string(v.Outcome)),
+		attribute.String("reason", string(v.Reason)),
+	)
+}
+
+// judge goes through the stages; the first that knows ends it (DESIGN.md §3, Policy).
+func (j *judgement) judge(ctx context.Context) {
+	if j.verdict.Node == nil {
+		j.trail.add("node", "unknown", "")
+		j.verdict.deny(access.UnknownNode, "", "")
+		return
+	}
+	found := j.snapshot.Rule(j.req.Stream)
+	if found == nil {
+		j.trail.add("rule", "none", "")
+		j.verdict.deny(access.NoRule, "", "")
+		return
+	}
+	j.rule, j.verdict.Rule = j.rules[found], found
+	j.trail.add("rule", "match", found.Name())
+	if j.lists() || j.domain() {
+		return
+	}
+	switch j.rule.Auth {
+	case policy.AuthAllow:
+		j.trail.add("auth", yes, "")
+		j.allow(&j.verdict, j.req, access.AllowRule, "", welcome{})
+	case policy.AuthAny:
+		j.any(ctx)
+	case policy.AuthAll:
+		j.all(ctx)
+	default: // AuthDeny, and whatever this version does not know
+		j.trail.add("auth", no, "")
+		j.verdict.deny(access.DenyRule, "", "")
+	}
+}
+
+// lists says whether an allow or deny list decided. An allow list bypasses the
+// checks, so that it knows no user and counts no limit (spec flussonic §4).
+func (j *judgement) lists() bool {
+	if !j.rule.listed {
+		return false
+	}
+	v := &viewer{ip: j.req.IP, ua: j.req.UserAgent}
+	if len(j.rule.allow.tokens)+len(j.rule.deny.tokens) > 0 {
+		v.token = j.deps.Keyer.Fingerprint(j.req.Token)
+	}
+	if len(j.rule.allow.Country)+len(j.rule.deny.Country) > 0 {
+		v.country = j.deps.Country(j.req.IP)
+	}
+	name, allowed := j.rule.onList(v)
+	switch {
+	case name == "":
+		j.trail.add("lists", "no match", "")
+		return false
+	case allowed:
+		j.trail.add(name, yes, "")
+		j.allow(&j.verdict, j.req, access.AllowRule, "on the list: "+name, welcome{unlimited: true})
+	default:
+		j.trail.add(name, no, "")
+		j.verdict.deny(access.DenyRule, "on the list: "+name, "")
+	}
+	return true
+}
+
+// domain says whether the domain lock denied.
+func (j *judgement) domain() bool {
+	if len(j.rule.domains) == 0 {
+		return false
+	}
+	if j.rule.embeds(j.req.Referer) {
+		j.trail.add("domains", "pass", "")
+		return false
+	}
+	j.trail.add("domains", no, "")
+	j.verdict.deny(access.DomainLock, "", "")
+	return true
+}
+
+// question is what verifiers may look at.
+func (j *judgement) question() *token.Question {
+	return &token.Question{
+		Token: j.req.Token, Query: j.req.Query, Stream: j.req.Stream, Path: j.req.Path,
+		IP: j.req.IP, Now: j.deps.Now(), Running: j.req.Session != uuid.Nil,
+	}
+}

@@ -1,0 +1,240 @@
+package decide_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.yaml.in/yaml/v3"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/config"
+	"usher.internal/libs/decide"
+	"usher.internal/libs/decide/decidetest"
+	"usher.internal/libs/policy"
+)
+
+// now is the clock of every test.
+var now = time.Unix(1700000100, 0)
+
+// caseFile is one file of testdata/cases: a policy and questions to it. Each
+// question stands alone, unless it says that it follows the one before it.
+type caseFile struct {
+	Policy    string
+	Backends  map[string]decidetest.Backend
+	Questions []questionCase
+}
+
+type questionCase struct {
+	Name     string
+	Follows  bool // the engine of the question before goes on, with what it remembers
+	Backends map[string]decidetest.Backend
+	Down     []string // claims, known
+	Later    config.Duration
+	Country  string
+
+	Stream, Node, Token, Query, UA, Referer string
+	IP                                      string
+	Running                                 bool
+
+	Want wantCase
+}
+
+type wantCase struct {
+	Outcome, Reason, Text, Location string
+	Realm, User, Subject            string
+	SessionName                     string `yaml:"session_name"`
+	Limit                           *int
+	Mode                            string
+	Lease, Seat                     config.Duration
+	Unavailable                     bool
+	Asked                           []string // hosts, each once
+	Steps                           []string // "name: result", in order
+}
+
+func TestCases(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/cases/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("finding cases: %v, %d files", err, len(files))
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
+			t.Parallel()
+			raw, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var f caseFile
+			d := yaml.NewDecoder(strings.NewReader(string(raw)))
+			d.KnownFields(true)
+			if err := d.Decode(&f); err != nil {
+				t.Fatal(err)
+			}
+			var b *bench
+			for _, q := range f.Questions {
+				if b == nil || !q.Follows {
+					b = newBench(t, f.Policy)
+					b.set(f.Backends)
+				}
+				t.Run(q.Name, func(t *testing.T) { b.run(t, q) })
+			}
+		})
+	}
+}
+
+// bench is an engine with doubles around it.
+type bench struct {
+	engine   *decide.Engine
+	snapshot *policy.Snapshot
+	keyer    *access.Keyer
+	claims   *decidetest.Claims
+	known    *decidetest.Known
+	upstream *decidetest.Upstream
+	now      time.Time
+	country  string
+	last     map[string]int
+}
+
+func newBench(t testing.TB, source string) *bench {
+	t.Helper()
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("SECRETKEY"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := policy.Parse("policy.yaml", []byte(strings.ReplaceAll(source, "file:/secret", "file:"+secret)), decide.Kinds())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyer, err := access.NewKeyer(make([]byte, access.ClusterKeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{
+		snapshot: s, keyer: keyer, now: now, last: map[string]int{},
+		claims: decidetest.NewClaims(), known: decidetest.NewKnown(), upstream: decidetest.NewUpstream(),
+	}
+	b.engine, err = decide.New(s, decide.Deps{
+		Keyer: keyer, Claims: b.claims, Known: b.known, HTTP: b.upstream,
+		Now:     func() time.Time { return b.now },
+		Country: func(netip.Addr) string { return b.country },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.engine.Close)
+	return b
+}
+
+func (b *bench) set(backends map[string]decidetest.Backend) {
+	for host, backend := range backends {
+		b.upstream.Set(host, backend)
+	}
+}
+
+func (b *bench) run(t *testing.T, c questionCase) {
+	t.Helper()
+	b.set(c.Backends)
+	b.now = b.now.Add(c.Later.Duration())
+	b.country = c.Country
+	b.claims.Down(slices.Contains(c.Down, "claims"))
+	b.known.Down(slices.Contains(c.Down, "known"))
+	req := &access.Request{
+		Node: "web", Stream: c.Stream, Token: c.Token, Query: c.Query, UserAgent: c.UA, Referer: c.Referer,
+		IP: netip.MustParseAddr("203.0.113.7"),
+	}
+	if c.Node != "" {
+		req.Node = c.Node
+	}
+	if c.IP != "" {
+		req.IP = netip.MustParseAddr(c.IP)
+	}
+	if req.Query == "" && c.Token != "" {
+		req.Query = "token=" + c.Token
+	}
+	if c.Running {
+		req.Session = uuid.New()
+	}
+	v := b.engine.Decide(t.Context(), req)
+	b.compare(t, c.Want, req, v)
+	holdsNoSecrets(t, req, v)
+}
+
+func (b *bench) compare(t *testing.T, want wantCase, req *access.Request, v decide.Verdict) {
+	t.Helper()
+	check := func(what string, got, want any) {
+		t.Helper()
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s = %v, want %v", what, got, want)
+		}
+	}
+	check("outcome", v.Outcome, want.Outcome)
+	check("reason", v.Reason, want.Reason)
+	check("location", v.Location, want.Location)
+	check("user", v.User, want.User)
+	check("session name", v.SessionName, want.SessionName)
+	check("unavailable", v.Unavailable, want.Unavailable)
+	if want.Realm != "" {
+		check("realm", v.Realm, want.Realm)
+	}
+	if !strings.Contains(v.Text, want.Text) || v.Text == "" {
+		t.Errorf("text = %q, want %q in it", v.Text, want.Text)
+	}
+	if want.Limit != nil {
+		check("limit", v.Limit, *want.Limit)
+	}
+	if want.Mode != "" {
+		check("mode", v.Mode, want.Mode)
+	}
+	if want.Lease != 0 {
+		check("lease", v.Lease, want.Lease.Duration())
+	}
+	if want.Seat != 0 {
+		check("seat", v.Seat, want.Seat.Duration())
+	}
+	if v.Outcome == access.Allow && v.Seat <= v.Lease+v.Lease/10 {
+		t.Errorf("seat %v does not outlive the lease %v with its jitter", v.Seat, v.Lease)
+	}
+	switch want.Subject {
+	case "user":
+		check("subject", v.Subject, b.keyer.Key("user", v.Realm, v.User))
+	case "token":
+		check("subject", v.Subject, b.keyer.Fingerprint(req.Token))
+	case "ip":
+		check("subject", v.Subject, b.keyer.Key("ip", req.IP.String()))
+	}
+	if want.Steps != nil {
+		var got []string
+		for _, s := range v.Steps {
+			got = append(got, s.Name+": "+s.Result)
+		}
+		check("steps", strings.Join(got, ", "), strings.Join(want.Steps, ", "))
+	}
+	if want.Asked != nil {
+		for _, host := range []string{"a.example", "b.example"} {
+			n := b.upstream.Asked(host)
+			check("questions to "+host, n-b.last[host], strings.Count(strings.Join(want.Asked, " "), host))
+			b.last[host] = n
+		}
+	}
+}
+
+// holdsNoSecrets looks for token and query in everything that is kept of a decision.
+func holdsNoSecrets(t *testing.T, req *access.Request, v decide.Verdict) {
+	t.Helper()
+	all := v.Text
+	for _, s := range v.Steps {
+		all += " " + s.Name + " " + s.Result + " " + s.Text
+	}
+	for _, secret := range []string{req.Token, req.Query} {
+		if len(secret) > 4 && strings.Contains(all, secret) {
+			t.Errorf("the verdict holds token or query: %s", all)
+		}
+	}
+}

@@ -1,0 +1,153 @@
+// Package decidetest holds hand-written doubles of what an Engine works with.
+package decidetest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/decide"
+)
+
+// ErrDown is what every double returns that was told to fail.
+var ErrDown = errors.New("told to be down")
+
+// Claims is decide.Claims in memory.
+type Claims struct {
+	mu   sync.Mutex
+	down bool
+	seen map[access.Key]string
+}
+
+var _ decide.Claims = (*Claims)(nil)
+
+// NewClaims is empty and works.
+func NewClaims() *Claims { return &Claims{seen: map[access.Key]string{}} }
+
+// Down makes every call fail, or work again.
+func (c *Claims) Down(down bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down = down
+}
+
+// First implements decide.Claims.
+func (c *Claims) First(_ context.Context, name access.Key, value string) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.down {
+		return "", ErrDown
+	}
+	if first, ok := c.seen[name]; ok {
+		return first, nil
+	}
+	c.seen[name] = value
+	return value, nil
+}
+
+// Known is decide.Known in memory.
+type Known struct {
+	mu    sync.Mutex
+	down  bool
+	words map[knownKey]decide.Word
+}
+
+type knownKey struct {
+	check string
+	who   access.Key
+}
+
+var _ decide.Known = (*Known)(nil)
+
+// NewKnown is empty and works.
+func NewKnown() *Known { return &Known{words: map[knownKey]decide.Word{}} }
+
+// Down makes look-ups fail, or work again.
+func (k *Known) Down(down bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.down = down
+}
+
+// Allowed implements decide.Known.
+func (k *Known) Allowed(_ context.Context, check string, who access.Key) (decide.Word, bool, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.down {
+		return decide.Word{}, false, ErrDown
+	}
+	w, ok := k.words[knownKey{check, who}]
+	return w, ok, nil
+}
+
+// Remember implements decide.Known.
+func (k *Known) Remember(check string, who access.Key, w decide.Word) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.words[knownKey{check, who}] = w
+}
+
+// Backend is how one host of Upstream answers.
+type Backend struct {
+	// Status 0 is a broken connection.
+	Status  int
+	Headers map[string]string
+	// After is how long it takes; a question whose time is over sooner fails.
+	After time.Duration
+}
+
+// Upstream is an http.RoundTripper over hosts that exist nowhere.
+type Upstream struct {
+	mu    sync.Mutex
+	hosts map[string]Backend
+	asked map[string]int
+}
+
+// NewUpstream knows no host: every question breaks.
+func NewUpstream() *Upstream {
+	return &Upstream{hosts: map[string]Backend{}, asked: map[string]int{}}
+}
+
+// Set changes how a host answers.
+func (u *Upstream) Set(host string, b Backend) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.hosts[host] = b
+}
+
+// Asked is how often the host was asked.
+func (u *Upstream) Asked(host string) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.asked[host]
+}
+
+// RoundTrip implements http.RoundTripper.
+func (u *Upstream) RoundTrip(r *http.Request) (*http.Response, error) {
+	u.mu.Lock()
+	b := u.hosts[r.URL.Host]
+	u.asked[r.URL.Host]++
+	u.mu.Unlock()
+	if b.After > 0 {
+		timer := time.NewTimer(b.After)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	}
+	if b.Status == 0 {
+		return nil, ErrDown
+	}
+	h := http.Header{}
+	for name, value := range b.Headers {
+		h.Set(name, value)
+	}
+	return &http.Response{StatusCode: b.Status, Header: h, Body: io.NopCloser(strings.NewReader("")), Request: r}, nil
+}

@@ -1,0 +1,123 @@
+package decide
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	nethttp "net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/middleware"
+	"usher.internal/libs/policy"
+)
+
+// Deps are what an Engine works with. Only Keyer must be given.
+type Deps struct {
+	Keyer *access.Keyer
+	// Claims and Known: without them a token that needs a claim cannot be judged, and
+	// nobody is known.
+	Claims Claims
+	Known  Known
+	// HTTP carries questions to middlewares; nil gives each upstream its own pool.
+	HTTP nethttp.RoundTripper
+	// Country finds the ISO 3166 code of an address, "" if unknown; nil: country
+	// rules match nothing.
+	Country func(netip.Addr) string
+	Log     *slog.Logger
+	Now     func() time.Time
+	Tracer  trace.Tracer
+	// Observe is told how each check ended and how long it took.
+	Observe func(check, result string, d time.Duration)
+}
+
+// withDefaults fills in what was left out.
+func (d Deps) withDefaults() Deps {
+	if d.Claims == nil {
+		d.Claims = nothing{}
+	}
+	if d.Known == nil {
+		d.Known = nothing{}
+	}
+	if d.Country == nil {
+		d.Country = func(netip.Addr) string { return "" }
+	}
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	if d.Tracer == nil {
+		d.Tracer = noop.NewTracerProvider().Tracer("")
+	}
+	if d.Observe == nil {
+		d.Observe = func(string, string, time.Duration) {}
+	}
+	return d
+}
+
+// Engine decides by one immutable revision of the policy. It is safe for
+// concurrent use.
+type Engine struct {
+	deps     Deps
+	snapshot *policy.Snapshot
+	checks   map[string]*check
+	rules    map[*policy.Rule]*rule
+	// upstream asks a middleware; examples put their own in its place.
+	upstream func(context.Context, *check, *access.Request) (middleware.Answer, error)
+}
+
+func askUpstream(ctx context.Context, c *check, req *access.Request) (middleware.Answer, error) {
+	return c.middleware.Ask(ctx, req)
+}
+
+// New makes every check of the policy ready: it reads secrets and opens
+// connection pools. All checks that cannot be opened are named in the error.
+func New(s *policy.Snapshot, d Deps) (*Engine, error) {
+	if d.Keyer == nil {
+		return nil, errors.New("an engine needs the cluster's keyer")
+	}
+	e := &Engine{
+		deps: d.withDefaults(), snapshot: s, upstream: askUpstream,
+		checks: map[string]*check{}, rules: map[*policy.Rule]*rule{},
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(s.Checks)) {
+		c := s.Checks[name]
+		opened, err := open(c, &e.deps)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("check %s: %w", name, err))
+			continue
+		}
+		e.checks[name] = opened
+	}
+	for _, r := range s.Rules {
+		compiled, err := e.compile(r)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		e.rules[r] = compiled
+	}
+	if len(errs) > 0 {
+		e.Close()
+		return nil, errors.Join(errs...)
+	}
+	return e, nil
+}
+
+// Close waits for questions to middlewares that are under way, each bounded by its
+// timeout, and gives their connections back.
+func (e *Engine) Close() {
+	for _, c := range e.checks {
+		c.stop()
+	}
+}

@@ -1,0 +1,89 @@
+package decide
+
+import (
+	"fmt"
+
+	"usher.internal/libs/middleware"
+	"usher.internal/libs/middleware/http"
+	"usher.internal/libs/policy"
+	"usher.internal/libs/token"
+	"usher.internal/libs/token/securetoken"
+)
+
+// scheme is a kind of verifier.
+type scheme struct {
+	policy.Kind
+	open func(options any) (token.Verifier, error)
+}
+
+// system is a kind of middleware.
+type system struct {
+	policy.Kind
+	open func(options any, d *Deps) (middleware.Keyed, middleware.Limits, func(), error)
+}
+
+// schemes and middlewares are everything that a check can be. A new one is a new
+// folder and one entry here.
+var (
+	schemes = []scheme{{
+		Kind: policy.Kind{
+			Type:       "securetoken",
+			NewOptions: func() any { return securetoken.NewOptions() },
+			NamesUser:  func(any) bool { return true },
+		},
+		open: func(o any) (token.Verifier, error) { return securetoken.New(o.(*securetoken.Options)) },
+	}}
+	middlewares = []system{{
+		Kind: policy.Kind{
+			Type:       "http",
+			Upstream:   true,
+			NewOptions: func() any { return http.NewOptions() },
+			NamesUser:  func(any) bool { return true },
+		},
+		open: openHTTP,
+	}}
+)
+
+// Kinds lists the types of checks that a policy may use.
+func Kinds() []policy.Kind {
+	kinds := make([]policy.Kind, 0, len(schemes)+len(middlewares))
+	for _, s := range schemes {
+		kinds = append(kinds, s.Kind)
+	}
+	for _, m := range middlewares {
+		kinds = append(kinds, m.Kind)
+	}
+	return kinds
+}
+
+func openHTTP(options any, d *Deps) (middleware.Keyed, middleware.Limits, func(), error) {
+	o := options.(*http.Options)
+	client, stop := d.HTTP, func() {}
+	if client == nil {
+		t := http.NewTransport(o.Timeout.Duration(), o.MaxConcurrent, d.Now)
+		client, stop = t, t.Close
+	}
+	m, err := http.New(o, client, d.Tracer)
+	return m, o.Limits(), stop, err
+}
+
+// open makes the check ready to be asked.
+func open(c *policy.Check, d *Deps) (*check, error) {
+	for _, s := range schemes {
+		if s.Type == c.Type {
+			v, err := s.open(c.Options)
+			return &check{Check: c, verifier: v, stop: func() {}}, err
+		}
+	}
+	for _, s := range middlewares {
+		if s.Type == c.Type {
+			m, limits, stop, err := s.open(c.Options, d)
+			if err != nil {
+				return nil, err
+			}
+			g := middleware.NewGuard(c.Name, m, limits, d.Log)
+			return &check{Check: c, middleware: g, stop: func() { g.Close(); stop() }}, nil
+		}
+	}
+	return nil, fmt.Errorf("no check of type %q is built in", c.Type)
+}

@@ -1,0 +1,128 @@
+package decide
+
+import (
+	"time"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/policy"
+)
+
+// Verdict is what the policy and its checks say of a question. An allow still
+// has to find a seat.
+type Verdict struct {
+	// Outcome is access.Allow or access.Deny; a denial may have a Location.
+	Outcome access.Outcome
+	Reason  access.Reason
+	// Text says why in words for an operator, without secrets.
+	Text string
+	// Location is where a denied viewer is sent: what the middleware said, else the
+	// rule's on_deny; "" for nowhere.
+	Location string
+	// Realm and User name the account, Device the device; "" where no check named one.
+	Realm, User, Device, SessionName string
+	// Rule and Node that judged, nil if none did.
+	Rule *policy.Rule
+	Node *policy.Node
+	// Limit is the most live seats of Subject, -1 for no limit; Mode what happens
+	// when they are taken.
+	Limit int
+	Mode  access.Mode
+	// Subject is whom seats are counted for: (realm, user), else token, else address.
+	Subject access.Key
+	// Lease is how long an edge may answer from memory, Seat how long the ledger
+	// keeps the seat without a renewal: always longer. Both are 0 for a denial.
+	Lease, Seat time.Duration
+	Steps       []access.Step
+	// Unavailable says that a check could not be asked and a fail mode decided. A
+	// running session that goes on so keeps the user the ledger has, if User is "".
+	Unavailable bool
+}
+
+// seatMargin is how much longer than its lease a seat lives at least.
+const seatMargin = 30 * time.Second
+
+// deny makes the verdict a denial. location is the middleware's own, "" if none.
+func (v *Verdict) deny(reason access.Reason, text, location string) {
+	if text == "" {
+		text = reason.Text()
+	}
+	v.Outcome, v.Reason, v.Text, v.Location = access.Deny, reason, text, location
+	if v.Location != "" || v.Rule == nil {
+		return
+	}
+	to, ok := v.Rule.OnDeny[reason]
+	if !ok {
+		to = v.Rule.OnDeny["*"]
+	}
+	v.Location = to
+}
+
+// allow makes the verdict an allow for whom w names.
+func (e *Engine) allow(v *Verdict, req *access.Request, reason access.Reason, text string, w welcome) {
+	if text == "" {
+		text = reason.Text()
+	}
+	v.Outcome, v.Reason, v.Text = access.Allow, reason, text
+	v.Realm, v.User, v.Device, v.SessionName = w.realm, w.user, w.device, w.name
+	v.Unavailable = w.unavailable
+	v.Subject = e.subject(req, w)
+	v.Limit, v.Mode = limit(v.Rule.Limit, w)
+	v.Lease = e.lease(v, w)
+	v.Seat = max(v.Lease+v.Lease/10, v.Node.Idle, v.Node.Hold) + seatMargin
+}
+
+// welcome is what the checks that said yes know of the viewer.
+type welcome struct {
+	realm, user, device, name string
+	sessions                  int
+	duration                  time.Duration
+	expires                   time.Time
+	unlimited                 bool // an allow list let him in: no limit counts
+	unavailable               bool
+}
+
+// subject is whom the viewer's seats are counted for.
+func (e *Engine) subject(req *access.Request, w welcome) access.Key {
+	switch {
+	case w.user != "":
+		return e.deps.Keyer.Key("user", w.realm, w.user)
+	case req.Token != "":
+		return e.deps.Keyer.Fingerprint(req.Token)
+	default:
+		return e.deps.Keyer.Key("ip", req.IP.String())
+	}
+}
+
+// limit is the rule's, or the check's own number up to the rule's ceiling. A number
+// that a check gives with its user counts also where the rule names no limit, as it
+// would in Flussonic.
+func limit(l *policy.Limit, w welcome) (int, access.Mode) {
+	switch {
+	case w.unlimited || l == nil && (w.sessions == 0 || w.user == ""):
+		return -1, access.EvictOldest
+	case l == nil:
+		return w.sessions, access.EvictOldest
+	case w.sessions > 0 && l.Max > 0:
+		return min(w.sessions, l.Max), l.Mode
+	case w.sessions > 0:
+		return w.sessions, l.Mode
+	case l.Sessions > 0:
+		return l.Sessions, l.Mode
+	}
+	return -1, l.Mode
+}
+
+// lease is the rule's, else the node's, clipped to how long the yes holds.
+func (e *Engine) lease(v *Verdict, w welcome) time.Duration {
+	d := v.Rule.Lease
+	if d == 0 {
+		d = v.Node.Lease
+	}
+	if w.duration > 0 {
+		d = min(d, w.duration)
+	}
+	if !w.expires.IsZero() {
+		d = min(d, w.expires.Sub(e.deps.Now()))
+	}
+	return max(d, 0)
+}

@@ -166,6 +166,7 @@ type Tick struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LastSequence  uint64                 `protobuf:"varint,1,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
 	UnixMs        int64                  `protobuf:"varint,2,opt,name=unix_ms,json=unixMs,proto3" json:"unix_ms,omitempty"`
+	CreatedUnixUs int64                  `protobuf:"varint,3,opt,name=created_unix_us,json=createdUnixUs,proto3" json:"created_unix_us,omitempty"` // when the stream was created: another one counts from 1 again
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -214,6 +215,13 @@ func (x *Tick) GetUnixMs() int64 {
 	return 0
 }
 
+func (x *Tick) GetCreatedUnixUs() int64 {
+	if x != nil {
+		return x.CreatedUnixUs
+	}
+	return 0
+}
+
 var File_usher_v1_control_proto protoreflect.FileDescriptor
 
 const file_usher_v1_control_proto_rawDesc = "" +
@@ -237,10 +245,11 @@ const file_usher_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"bar_device\x18\f \x01(\bR\tbarDevice\x12\x1c\n" +
 	"\n" +
-	"at_unix_ms\x18\r \x01(\x03R\batUnixMs\"D\n" +
+	"at_unix_ms\x18\r \x01(\x03R\batUnixMs\"l\n" +
 	"\x04Tick\x12#\n" +
 	"\rlast_sequence\x18\x01 \x01(\x04R\flastSequence\x12\x17\n" +
-	"\aunix_ms\x18\x02 \x01(\x03R\x06unixMsB&Z$usher.internal/schemas/proto/usherv1b\x06proto3"
+	"\aunix_ms\x18\x02 \x01(\x03R\x06unixMs\x12&\n" +
+	"\x0fcreated_unix_us\x18\x03 \x01(\x03R\rcreatedUnixUsB&Z$usher.internal/schemas/proto/usherv1b\x06proto3"
 
 var (
 	file_usher_v1_control_proto_rawDescOnce sync.Once

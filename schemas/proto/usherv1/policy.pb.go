@@ -332,6 +332,9 @@ type StreamView struct {
 	GraceMs       int64                  `protobuf:"varint,4,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
 	GraceKnownMs  int64                  `protobuf:"varint,5,opt,name=grace_known_ms,json=graceKnownMs,proto3" json:"grace_known_ms,omitempty"`
 	Upstream      bool                   `protobuf:"varint,6,opt,name=upstream,proto3" json:"upstream,omitempty"` // asks a middleware: one attempt inside the budget, not two
+	// The rule may let a viewer in who brings no token (auth: allow, an allow list, or a
+	// check that works without one), so that such a question must reach a worker.
+	Tokenless     bool `protobuf:"varint,7,opt,name=tokenless,proto3" json:"tokenless,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -408,6 +411,13 @@ func (x *StreamView) GetUpstream() bool {
 	return false
 }
 
+func (x *StreamView) GetTokenless() bool {
+	if x != nil {
+		return x.Tokenless
+	}
+	return false
+}
+
 var File_usher_v1_policy_proto protoreflect.FileDescriptor
 
 const file_usher_v1_policy_proto_rawDesc = "" +
@@ -441,7 +451,7 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"\aidle_ms\x18\r \x01(\x03R\x06idleMs\x12\x17\n" +
 	"\ahold_ms\x18\x0e \x01(\x03R\x06holdMs\x12\x1b\n" +
 	"\tbudget_ms\x18\x0f \x01(\x03R\bbudgetMs\x12'\n" +
-	"\x0fredirect_status\x18\x10 \x01(\x05R\x0eredirectStatus\"\xc4\x01\n" +
+	"\x0fredirect_status\x18\x10 \x01(\x05R\x0eredirectStatus\"\xe2\x01\n" +
 	"\n" +
 	"StreamView\x12\x14\n" +
 	"\x05match\x18\x01 \x01(\tR\x05match\x12%\n" +
@@ -449,7 +459,8 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"\tuncounted\x18\x03 \x01(\tR\tuncounted\x12\x19\n" +
 	"\bgrace_ms\x18\x04 \x01(\x03R\agraceMs\x12$\n" +
 	"\x0egrace_known_ms\x18\x05 \x01(\x03R\fgraceKnownMs\x12\x1a\n" +
-	"\bupstream\x18\x06 \x01(\bR\bupstreamB&Z$usher.internal/schemas/proto/usherv1b\x06proto3"
+	"\bupstream\x18\x06 \x01(\bR\bupstream\x12\x1c\n" +
+	"\ttokenless\x18\a \x01(\bR\ttokenlessB&Z$usher.internal/schemas/proto/usherv1b\x06proto3"
 
 var (
 	file_usher_v1_policy_proto_rawDescOnce sync.Once

@@ -4,11 +4,14 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"os"
 	"strings"
+	"sync"
 )
 
 // ClusterKeySize is the size of the cluster's key in bytes.
@@ -24,15 +27,25 @@ func (k Key) String() string { return hex.EncodeToString(k[:]) }
 // IsZero says whether the key was never set.
 func (k Key) IsZero() bool { return k == Key{} }
 
-// Keyer makes keys and fingerprints under the cluster's one key.
-type Keyer struct{ secret []byte }
+// Keyer makes keys and fingerprints under the cluster's one key. It is safe for
+// concurrent use.
+type Keyer struct{ pool sync.Pool }
+
+// hasher is an HMAC that is used again: edges make a key for every segment.
+type hasher struct {
+	mac hash.Hash
+	buf []byte
+}
 
 // NewKeyer takes the cluster's key, ClusterKeySize bytes.
 func NewKeyer(secret []byte) (*Keyer, error) {
 	if len(secret) != ClusterKeySize {
 		return nil, fmt.Errorf("cluster key has %d bytes, want %d", len(secret), ClusterKeySize)
 	}
-	return &Keyer{secret: append([]byte(nil), secret...)}, nil
+	own := append([]byte(nil), secret...)
+	k := new(Keyer)
+	k.pool.New = func() any { return &hasher{mac: hmac.New(sha256.New, own)} }
+	return k, nil
 }
 
 // LoadKeyer reads the cluster's key from a file that holds it in base64.
@@ -54,15 +67,19 @@ var errNotBase64 = errors.New("not valid base64")
 // Key hashes the parts, each with its length before it, so that a border
 // between two parts cannot be moved. The first part should name the purpose.
 func (k *Keyer) Key(parts ...string) Key {
-	mac := hmac.New(sha256.New, k.secret)
-	var n [4]byte
+	h := k.pool.Get().(*hasher)
+	h.buf = h.buf[:0]
 	for _, p := range parts {
-		n[0], n[1], n[2], n[3] = byte(len(p)>>24), byte(len(p)>>16), byte(len(p)>>8), byte(len(p))
-		mac.Write(n[:])
-		mac.Write([]byte(p))
+		h.buf = binary.BigEndian.AppendUint32(h.buf, uint32(len(p)))
+		h.buf = append(h.buf, p...)
 	}
-	var sum [sha256.Size]byte
-	return Key(mac.Sum(sum[:0])[:16])
+	h.mac.Reset()
+	h.mac.Write(h.buf)
+	clear(h.buf) // tokens were in it
+	h.buf = h.mac.Sum(h.buf[:0])
+	out := Key(h.buf[:16])
+	k.pool.Put(h)
+	return out
 }
 
 // Fingerprint stands for a token in logs, traces, metrics and tables. It is the

@@ -95,6 +95,9 @@ type Open struct {
 	// StillPlaying: a zapped session went on past the tolerance. It zaps
 	// nothing, takes a seat of its own, and its device loses the courtesy for an hour.
 	StillPlaying bool
+	// Keep says that the checks could not be asked, so that nobody knows whose the running session
+	// is: it goes on as whoever it was opened for, whatever Subject and Limit say.
+	Keep bool
 	// Limit is the most live seats of Subject; negative means no limit.
 	Limit int
 	Mode  access.Mode

@@ -30,7 +30,7 @@ type columns struct {
 	steps, outcome, reason                      []string
 	closes, session, replaces, key, subject, tk []pgtype.UUID
 	device                                      []string
-	still                                       []bool
+	still, keep                                 []bool
 	limit                                       []int32
 	mode                                        []string
 	seat, lease                                 []int64
@@ -106,7 +106,7 @@ func (c *columns) claim(o *admission.Open) {
 	c.session, c.replaces = append(c.session, idOf(o.Session)), append(c.replaces, idOf(o.Replaces))
 	c.key, c.subject = append(c.key, idOf(o.Key)), append(c.subject, idOf(o.Subject))
 	c.tk = append(c.tk, idOf(o.Token))
-	c.device, c.still = append(c.device, o.Device), append(c.still, o.StillPlaying)
+	c.device, c.still, c.keep = append(c.device, o.Device), append(c.still, o.StillPlaying), append(c.keep, o.Keep)
 	c.limit, c.mode = append(c.limit, int32(min(o.Limit, 1<<30))), append(c.mode, string(o.Mode))
 	c.seat, c.lease = append(c.seat, o.Seat.Milliseconds()), append(c.lease, o.Lease.Milliseconds())
 }
@@ -122,7 +122,7 @@ func (c *columns) args(checkIDs bool) []any {
 	return []any{
 		checkIDs, c.open, c.round, c.id, c.at, c.region, c.edge, c.node, c.caller, c.stream, c.realm, c.user, c.ip, c.agent,
 		c.revision, c.trace, c.us, c.steps, c.outcome, c.reason, c.closes, c.session, c.replaces, c.key, c.subject, c.tk,
-		c.device, c.still, c.limit, c.mode, c.seat, c.lease,
+		c.device, c.still, c.keep, c.limit, c.mode, c.seat, c.lease,
 		c.signSession, c.age, c.ends, c.signReason, c.requests, c.bytes,
 	}
 }

@@ -13,44 +13,6 @@ import (
 	"usher.internal/libs/decide"
 )
 
-// Claims is decide.Claims: the first value seen with a name stands, for every worker.
-type Claims struct{ store *Store }
-
-var _ decide.Claims = (*Claims)(nil)
-
-// Claims are kept in this store.
-func (s *Store) Claims() *Claims { return &Claims{store: s} }
-
-const claimSQL = `
-WITH mine AS (
-  INSERT INTO usher.claim (name, value)
-  VALUES (@name, @value)
-  ON CONFLICT DO NOTHING
-  RETURNING value
-)
-SELECT value FROM mine
-UNION ALL
-SELECT value FROM usher.claim WHERE name = @name
-LIMIT 1`
-
-// First stores value under name unless there is one already, and returns the one that stands.
-func (c *Claims) First(ctx context.Context, name access.Key, value string) (string, error) {
-	args := pgx.NamedArgs{"name": idOf(name), "value": value}
-	var first string
-	for range 2 {
-		err := c.store.pool.QueryRow(ctx, claimSQL, args).Scan(&first)
-		// No row: another worker's insert committed after this statement's snapshot. The next one sees it.
-		if errors.Is(err, pgx.ErrNoRows) {
-			continue
-		}
-		if err != nil {
-			return "", fmt.Errorf("claiming a token: %w", unavailable(err))
-		}
-		return first, nil
-	}
-	return "", fmt.Errorf("claiming a token: %w", pgx.ErrNoRows)
-}
-
 // Known is decide.Known: a middleware's last word on a viewer.
 type Known struct {
 	store *Store

@@ -82,6 +82,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		"an expired seat is free and is not revived":         testExpire,
 		"a killed session does not come back":                testKill,
 		"a denial takes no seat and may end a session":       testAudit,
+		"an unknown viewer keeps the running session":        testKeep,
 		"a lowered limit is judged again":                    testLowered,
 		"items of one batch act one after another":           testBatch,
 		"one bad item never fails its neighbours":            testBadItem,
@@ -336,6 +337,21 @@ func testAudit(t *testing.T, h *tester) {
 	h.live(0)
 	h.one(no)
 	h.rows(2)
+}
+
+func testKeep(t *testing.T, h *tester) {
+	first := box(1).Open("a")
+	h.one(first)
+	keep := box(1).Open("a", func(o *admission.Open) {
+		o.Keep, o.User, o.Subject, o.Limit = true, "", key("somebody"), 0
+	})
+	r := h.one(keep)
+	h.want(r, access.Allow, access.Granted)
+	if !r.Repeated || r.Session != first.Open.Session {
+		t.Fatalf("kept session: %+v", r)
+	}
+	h.live(1)
+	h.want(h.one(box(2).Open("b", func(o *admission.Open) { o.Limit = 1 })), access.Deny, access.Limit)
 }
 
 func testLowered(t *testing.T, h *tester) {

@@ -202,7 +202,7 @@ func (m *Model) open(o *admission.Open) admission.Result {
 	}
 	var same *seat
 	for _, st := range m.sorted(func(s *seat) bool { return s.Key == o.Key }) {
-		if st.expires.After(now) && st.Subject == o.Subject && st.Stream == o.Stream && st.Device == o.Device &&
+		if st.expires.After(now) && (st.Subject == o.Subject || o.Keep) && st.Stream == o.Stream && st.Device == o.Device &&
 			(o.Token.IsZero() || o.Token == st.Token) {
 			same = st
 			continue
@@ -247,6 +247,9 @@ func (m *Model) again(o *admission.Open, same *seat, r admission.Result) admissi
 
 // excess says why a running session has no right to its seat under the question's limit, "" if it has.
 func (m *Model) excess(o *admission.Open, same *seat) access.Reason {
+	if o.Keep {
+		return ""
+	}
 	older, newer := 0, 0
 	for _, st := range m.sorted(func(s *seat) bool { return s.Subject == o.Subject && s.expires.After(m.now()) }) {
 		switch {

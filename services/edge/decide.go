@@ -1,0 +1,248 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"time"
+	"unique"
+
+	"github.com/google/uuid"
+
+	"usher.internal/libs/access"
+)
+
+// continuous is the longest gap between two requests of one that is still playing.
+const continuous = 15 * time.Second
+
+// decide answers a question: from memory where that is allowed, else by a worker,
+// else by the fail mode. It never takes longer than the question's deadline.
+func (s *Service) decide(ctx context.Context, q *question) access.Decision {
+	now := s.now()
+	ses := s.find(q)
+	if ses != nil && (q.followed || ses.fits(q)) {
+		if d, ok := ses.answer(now); ok {
+			ses.sign(now)
+			q.memory = true
+			return d
+		}
+		// Asked again as it was opened: a check may know the viewer by the whole query.
+		q.Token, q.Query = ses.token, ses.query
+	}
+	if ses == nil && q.bare() && !q.rule.tokenless {
+		return s.unfollowed(ctx, q)
+	}
+	if d, ok := s.barred(q, now); ok {
+		return d
+	}
+	k := same(s.keyer, q)
+	if d, ok := s.denials.get(k, now, q.view.revision); ok {
+		s.tallies.add(d.ID, now)
+		q.memory = true
+		return d
+	}
+	d, led, ok := s.flights.do(k, q.deadline, func() access.Decision { return s.lead(ctx, q, k) })
+	switch {
+	case !ok:
+		// The one who asked for all was held up past our own deadline.
+		q.ID = s.newID()
+		return s.failed(ctx, q, nil, errBudget)
+	case !led:
+		s.joined(q, &d)
+	}
+	return d
+}
+
+// find looks up the session that the question belongs to, and sets its key.
+func (s *Service) find(q *question) *session {
+	if q.follows() {
+		if ses := s.table.follow(trail(s.keyer, q), q.Token); ses != nil {
+			q.Key, q.Device, q.followed = ses.key, ses.device, true
+			return ses
+		}
+	}
+	q.Key = key(s.keyer, q)
+	return s.table.get(q.Key)
+}
+
+// unfollowed refuses a question that has neither a token nor a session to follow,
+// where no rule would let it in without.
+func (s *Service) unfollowed(ctx context.Context, q *question) access.Decision {
+	reason := access.NoSession
+	if q.node.ByToken {
+		reason = access.NoToken
+	}
+	return s.refuse(ctx, q, q.IP, reason, access.Step{Name: "session", Result: "none", Text: reason.Text()})
+}
+
+// barred refuses a key whose session was ended by force a moment ago.
+func (s *Service) barred(q *question, now instant) (access.Decision, bool) {
+	d, repeated, barred := s.bars.refuse(q.Key, now, func(b *bar) access.Decision {
+		d := access.Decision{
+			ID: s.newID(), Outcome: access.Deny, Reason: endReason(b.reason),
+			Realm: b.realm, User: b.user, Session: b.session, Revision: q.view.revision,
+		}
+		d.Text = d.Reason.Text()
+		s.journal.add(s.row(q, &d, access.Step{Name: "bar", Result: string(b.reason)}))
+		return d
+	})
+	if repeated {
+		s.tallies.add(d.ID, now)
+		q.memory = true
+	}
+	return d, barred
+}
+
+// endReason is the reason of a denial that a session's end stands behind.
+func endReason(c access.CloseReason) access.Reason {
+	if c == access.CloseKilled {
+		return access.Killed
+	}
+	return access.Evicted
+}
+
+// joined accounts for a question that another one was asked for.
+func (s *Service) joined(q *question, d *access.Decision) {
+	now := s.now()
+	if d.Outcome != access.Allow {
+		s.tallies.add(d.ID, now)
+		return
+	}
+	if ses := s.table.get(q.Key); ses != nil {
+		ses.sign(now)
+	}
+}
+
+// lead asks for a question and all equal ones that come while it is asked.
+func (s *Service) lead(ctx context.Context, q *question, k access.Key) access.Decision {
+	now := s.now()
+	// An equal question may have been answered between our look and our lead.
+	ses := s.table.get(q.Key)
+	if ses != nil && ses.fits(q) {
+		if d, ok := ses.answer(now); ok {
+			ses.sign(now)
+			q.memory = true
+			return d
+		}
+	}
+	if d, ok := s.denials.get(k, now, q.view.revision); ok {
+		s.tallies.add(d.ID, now)
+		q.memory = true
+		return d
+	}
+	if ses == nil && q.followed {
+		// It ended a moment ago, and a question without a token opens none.
+		return s.unfollowed(ctx, q)
+	}
+	// A caller that hangs up must not take the answer from those who wait with it.
+	ctx, span := s.startSpan(context.WithoutCancel(ctx), q)
+	defer span.End()
+	q.ID = s.newID()
+	running := prepare(q, ses, now)
+	reply, sent, err := s.ask(ctx, q)
+	s.metrics.asked(err)
+	var d access.Decision
+	switch {
+	case err != nil:
+		d = s.failed(ctx, q, running, err)
+	case access.Outcome(reply.GetOutcome()) == access.Allow:
+		d = s.admit(q, running, decision(reply), sent)
+	default:
+		d = decision(reply)
+		if ses != nil {
+			s.table.remove(ses)
+		}
+	}
+	if d.Outcome != access.Allow {
+		s.denials.put(k, d, s.now())
+	}
+	endSpan(span, &d)
+	return d
+}
+
+// prepare says in the question what it is to the session under its key, and returns
+// that session if the question is its re-decision.
+func prepare(q *question, ses *session, now instant) *session {
+	switch {
+	case ses == nil:
+		return nil
+	case !ses.fits(q):
+		if ses.zapped.Load() == 0 {
+			q.Replaces = ses.grant.Load().session
+		}
+		return nil
+	}
+	if ses.zapped.Load() != 0 {
+		q.StillPlaying = now.since(instant(ses.lastSign.Load())) < continuous
+		return nil
+	}
+	q.Session = ses.grant.Load().session
+	return ses
+}
+
+// admit keeps what a worker allowed.
+func (s *Service) admit(q *question, ses *session, d access.Decision, sent instant) access.Decision {
+	why, over := s.bars.ended(q.Key, d.Session)
+	over = over && d.Session != uuid.Nil
+	if over && why != access.CloseZapped {
+		return s.overtaken(q, d, why)
+	}
+	g := &grant{
+		session: d.Session, decision: d.ID, reason: d.Reason, realm: shared(d.Realm), user: d.User,
+		name: d.SessionName, revision: d.Revision, unaccounted: d.Unaccounted,
+		until: sent.add(shorten(d.Lease)), confirmed: sent,
+	}
+	if g.name == g.user {
+		g.name = g.user // one copy
+	}
+	kept := s.keep(q, ses, g)
+	if over && why == access.CloseZapped {
+		kept.zapped.CompareAndSwap(0, int64(s.now()))
+	}
+	return d
+}
+
+// overtaken refuses a viewer whose session was ended by force while the answer that
+// let him in was on its way: a decision of its own, with its own row.
+func (s *Service) overtaken(q *question, d access.Decision, why access.CloseReason) access.Decision {
+	d.ID, d.Outcome, d.Reason, d.Lease = s.newID(), access.Deny, endReason(why), 0
+	d.Text = d.Reason.Text()
+	s.journal.add(s.row(q, &d, access.Step{Name: "bar", Result: string(why)}))
+	return d
+}
+
+// keep stores a grant: in its running session, or in a new one.
+func (s *Service) keep(q *question, ses *session, g *grant) *session {
+	now := s.now()
+	if ses != nil && ses.grant.Load().session == g.session && ses.zapped.Load() == 0 {
+		ses.grant.Store(g)
+		ses.sign(now)
+		return ses
+	}
+	// Texts of the request are parts of its whole header block: only copies are kept.
+	n := &session{
+		key: q.Key, stream: unique.Make(q.Stream), ua: unique.Make(q.UserAgent), prefix: q.prefix,
+		device: strings.Clone(q.Device), query: strings.Clone(q.Query), node: q.node.Name,
+		silence: q.node.Silence(), reported: now, renewed: now,
+	}
+	if at := strings.Index(n.query, q.Token); at >= 0 {
+		n.token = n.query[at : at+len(q.Token)]
+	} else {
+		n.token = strings.Clone(q.Token)
+	}
+	if q.CallerSession == "" && !q.node.ByToken {
+		n.trail = trail(s.keyer, q)
+	}
+	n.grant.Store(g)
+	n.sign(now)
+	s.table.put(n)
+	return n
+}
+
+// shorten is the jitter of a lease: up to a fifth less, never more than was given.
+func shorten(lease time.Duration) time.Duration {
+	return lease - time.Duration(rand.Float64()*0.2*float64(lease))
+}
+
+var errBudget = errors.New("no answer within the budget")

@@ -1,0 +1,168 @@
+// Package edge answers streaming servers and proxies over HTTP: from its memory of
+// running sessions, by asking the workers over NATS, or by the rule's fail mode. It
+// always answers, in the caller's own dialect and within the caller's budget.
+//
+// It runs in exposed places: it has no database, asks no upstream, and knows of the
+// policy only its projection. README.md tells how its parts fit together.
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/bus"
+	"usher.internal/libs/lifecycle"
+	"usher.internal/libs/telemetry"
+	names "usher.internal/schemas/nats"
+	"usher.internal/services/edge/internal/caller"
+)
+
+const (
+	// drainNotice is how long a stopping edge goes on answering while it asks its
+	// callers to connect anew: a connection that is closed between two requests
+	// costs the caller a question, and with it a viewer.
+	drainNotice = 500 * time.Millisecond
+	// stopTime is what questions in flight get to end, above every budget.
+	stopTime = 25 * time.Second
+)
+
+// Deps are what an edge is given. Bus, Keyer and Telemetry are needed; the caller
+// opens them and closes them after Run has returned.
+type Deps struct {
+	Bus       *bus.Conn
+	Keyer     *access.Keyer
+	Telemetry *telemetry.Telemetry
+	// Listener is where questions come in; nil to listen on Config.HTTP.
+	Listener net.Listener
+	// Health is told of the edge's readiness, if given.
+	Health *lifecycle.Health
+}
+
+// Service is one edge.
+type Service struct {
+	cfg      Config
+	keyer    *access.Keyer
+	log      *slog.Logger
+	tracer   trace.Tracer
+	metrics  *metrics
+	listener net.Listener
+	adapters map[string]caller.Adapter
+
+	decider Decider
+	seats   Seats
+	feed    Feed
+	journal *journal
+
+	view   atomic.Pointer[view] // nil until the policy has arrived
+	viewed chan struct{}        // closed when it has
+
+	table    *table
+	denials  *denials
+	flights  *flights
+	bars     *bars
+	refusals *refusals
+	tallies  *tallies
+
+	start       time.Time    // of the monotonic clock
+	lastTick    atomic.Int64 // instant of the control stream's last tick
+	clockOffset atomic.Int64 // worker's clock less ours in ms, 0 while they agree
+	draining    atomic.Bool
+}
+
+// wires are the other processes, as the edge sees them.
+type wires struct {
+	decider Decider
+	seats   Seats
+	feed    Feed
+	journal Journal
+}
+
+// New makes an edge. It begins nothing before Run.
+func New(cfg Config, deps Deps) (*Service, error) {
+	if deps.Bus == nil || deps.Keyer == nil || deps.Telemetry == nil {
+		return nil, errors.New("edge: bus, keyer and telemetry are needed")
+	}
+	err := errors.Join(names.CheckToken("edge", cfg.Name), names.CheckToken("region", cfg.Region))
+	if err != nil {
+		return nil, err
+	}
+	return build(cfg, deps, wires{deps.Bus, deps.Bus, deps.Bus, deps.Bus.Journal(cfg.Region, cfg.Name)}), nil
+}
+
+func build(cfg Config, deps Deps, w wires) *Service {
+	if cfg.Sessions == 0 {
+		cfg.Sessions = defaultSessions
+	}
+	s := &Service{
+		cfg: cfg, keyer: deps.Keyer, listener: deps.Listener,
+		log:      deps.Telemetry.Log.With(slog.String(telemetry.Edge, cfg.Name)),
+		tracer:   deps.Telemetry.Tracer("usher.internal/services/edge"),
+		metrics:  newMetrics(deps.Telemetry.Registry),
+		adapters: adapters(),
+		decider:  w.decider, seats: w.seats, feed: w.feed,
+		viewed: make(chan struct{}),
+		table:  newTable(cfg.Sessions), denials: newDenials(), flights: newFlights(),
+		bars: newBars(), refusals: newRefusals(), tallies: newTallies(),
+		// A monotonic clock that never shows 0, which stands for "never".
+		start: time.Now().Add(-cutOff - time.Second),
+	}
+	s.journal = newJournal(w.journal, s.log)
+	if deps.Health != nil {
+		deps.Health.Check("edge "+cfg.Name, s.Ready)
+	}
+	return s
+}
+
+// now is the edge's monotonic clock.
+func (s *Service) now() instant { return instant(time.Since(s.start)) }
+
+// Run serves until ctx ends. Then it answers what was asked, tells the last signs of
+// life and reports what is in its journal; sessions are not closed.
+func (s *Service) Run(ctx context.Context) error {
+	l := s.listener
+	if l == nil {
+		var err error
+		if l, err = net.Listen("tcp", s.cfg.HTTP); err != nil {
+			return fmt.Errorf("edge: %w", err)
+		}
+	}
+	// Stopped from the last to the first: what answers before what reports.
+	return lifecycle.Run(ctx, s.log,
+		lifecycle.Task{Name: "journal", Run: s.journal.run},
+		lifecycle.Task{Name: "control", Run: s.followControl},
+		lifecycle.Task{Name: "policy", Run: s.followPolicy},
+		lifecycle.Task{Name: "seats", Run: s.sweep},
+		lifecycle.Task{Name: "http", Run: func(ctx context.Context) error { return s.serve(ctx, l) }},
+	)
+}
+
+// serve answers on l until ctx ends and every question that was asked has its answer.
+func (s *Service) serve(ctx context.Context, l net.Listener) error {
+	srv := s.newServer()
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(l) }()
+	s.log.InfoContext(ctx, "edge listens", slog.String(telemetry.Address, l.Addr().String()))
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serving %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	s.draining.Store(true)
+	time.Sleep(drainNotice)
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	defer cancel()
+	err := srv.Shutdown(stop)
+	if err != nil {
+		err = errors.Join(err, srv.Close())
+	}
+	<-failed
+	return err
+}

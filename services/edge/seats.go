@@ -1,0 +1,205 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/telemetry"
+	"usher.internal/schemas/proto/usherv1"
+)
+
+const (
+	// sweepEvery is how often the sweeper looks for silence and for signs to report.
+	sweepEvery = time.Second
+	// maxSigns go into one message.
+	maxSigns = 500
+	// seatsTimeout is for one message.
+	seatsTimeout = 3 * time.Second
+	// maxCloses bounds the closes that wait while workers are away; the ledger's own
+	// expiry stands behind those that are dropped.
+	maxCloses = 65536
+	// renewals go out every third of the silence that ends a session, within these.
+	minRenewal, maxRenewal = time.Second, 30 * time.Second
+	// flushTime is what a stop waits for the last renewals.
+	flushTime = 3 * time.Second
+)
+
+// Seats tells the workers of a region which sessions live and which have ended.
+// Telling it again is always safe.
+type Seats interface {
+	SendSeats(ctx context.Context, region, edge string, req *usherv1.SeatsRequest) (*usherv1.SeatsReply, error)
+}
+
+var errLedgerAway = errors.New("the ledger is away")
+
+// sign is one session's sign of life, or its end, to be told.
+type sign struct {
+	ses   *session
+	id    uuid.UUID
+	at    instant // when the sign was seen
+	close bool
+}
+
+// sweeper finds silence and reports signs of life. All of it belongs to one goroutine.
+type sweeper struct {
+	s        *Service
+	renewals []sign
+	closes   []sign // kept until a worker has taken them
+	// behind is the oldest sign that could not be told, 0 if none.
+	behind instant
+	lost   int64    // closes that found no room
+	shown  [3]int64 // totals that the metrics have had
+}
+
+// sweep runs the sweeper until ctx ends; then it tells the last signs of life, and
+// closes nothing: whoever takes over goes on with these sessions.
+func (s *Service) sweep(ctx context.Context) error {
+	w := &sweeper{s: s}
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			w.round(ctx, s.now(), false)
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
+			w.round(last, s.now(), true)
+			cancel()
+			return nil
+		}
+	}
+}
+
+// round looks at every session once and tells what there is to tell. last tells all
+// signs of life, however fresh the one before.
+func (w *sweeper) round(ctx context.Context, now instant, last bool) {
+	s := w.s
+	w.renewals = w.renewals[:0]
+	s.table.each(func(ses *session) { w.look(ses, now, last) })
+	s.bars.sweep(now)
+	s.refusals.sweep(now)
+	s.tallies.flush(now, s.journal.add)
+	err := w.tell(ctx, w.closes, func(left []sign) { w.closes = left })
+	if err == nil {
+		err = w.tell(ctx, w.renewals, nil)
+	}
+	switch {
+	case err == nil:
+		w.behind = 0
+	case w.behind == 0:
+		w.behind = now
+		s.log.WarnContext(ctx, "signs of life cannot be told, they are kept", slog.Any(telemetry.Error, err))
+	}
+	s.metrics.swept(w, now)
+}
+
+// look decides what there is to tell about one session.
+func (w *sweeper) look(ses *session, now instant, last bool) {
+	at := instant(ses.lastSign.Load())
+	g := ses.grant.Load()
+	if z := instant(ses.zapped.Load()); z != 0 {
+		// The ledger has closed it already. Once it has paused it is nobody's any more.
+		if now.since(z) >= tolerance && now.since(at) >= continuous {
+			w.s.table.remove(ses)
+		}
+		return
+	}
+	if now.since(at) >= ses.silence && !last {
+		if w.s.table.remove(ses) && g.session != uuid.Nil {
+			w.close(sign{ses: ses, id: g.session, at: at, close: true})
+		}
+		return
+	}
+	if g.session == uuid.Nil || at == ses.reported {
+		return
+	}
+	if last || now.since(ses.renewed) >= renewal(ses.silence) {
+		w.renewals = append(w.renewals, sign{ses: ses, id: g.session, at: at})
+	}
+}
+
+func (w *sweeper) close(g sign) {
+	if len(w.closes) >= maxCloses {
+		w.lost++
+		return
+	}
+	w.closes = append(w.closes, g)
+}
+
+// renewal is how often a session that lives is renewed.
+func renewal(silence time.Duration) time.Duration {
+	return min(max(silence/3, minRenewal), maxRenewal)
+}
+
+// tell sends signs in messages of maxSigns until one fails; left is given what
+// was not taken.
+func (w *sweeper) tell(ctx context.Context, signs []sign, left func([]sign)) error {
+	for len(signs) > 0 {
+		part := signs[:min(maxSigns, len(signs))]
+		if err := w.send(ctx, part); err != nil {
+			return err
+		}
+		signs = signs[len(part):]
+		if left != nil {
+			left(signs)
+		}
+	}
+	return nil
+}
+
+func (w *sweeper) send(ctx context.Context, part []sign) error {
+	s := w.s
+	ctx, cancel := context.WithTimeout(ctx, seatsTimeout)
+	defer cancel()
+	now := s.now()
+	req := &usherv1.SeatsRequest{Region: s.cfg.Region, Edge: s.cfg.Name, Signs: make([]*usherv1.SeatSign, len(part))}
+	for i := range part {
+		req.Signs[i] = part[i].message(now)
+	}
+	reply, err := s.seats.SendSeats(ctx, s.cfg.Region, s.cfg.Name, req)
+	if err != nil {
+		return err
+	}
+	if !reply.GetOk() {
+		return errLedgerAway
+	}
+	for _, g := range part {
+		g.ses.reported, g.ses.renewed = g.at, now
+	}
+	if len(reply.GetEnded()) > 0 {
+		w.ended(part, reply.GetEnded(), now)
+	}
+	return nil
+}
+
+// ended drops the sessions that are no longer live: their next question is a new one.
+func (w *sweeper) ended(part []sign, ends []*usherv1.SeatEnd, now instant) {
+	keys := make(map[uuid.UUID]access.Key, len(part))
+	for _, g := range part {
+		if !g.close {
+			keys[g.id] = g.ses.key
+		}
+	}
+	for _, e := range ends {
+		id := idOf(e.GetSessionId())
+		if k, ok := keys[id]; ok {
+			w.s.end(k, id, access.CloseReason(e.GetReason()), now)
+		}
+	}
+}
+
+func (g sign) message(now instant) *usherv1.SeatSign {
+	m := &usherv1.SeatSign{
+		SessionId: g.id[:], AgeMs: max(now.since(g.at), 0).Milliseconds(), Close: g.close,
+		Requests: g.ses.requests.Load(), Node: g.ses.node,
+	}
+	if g.close {
+		m.Reason = string(access.CloseIdle)
+	}
+	return m
+}

@@ -1,0 +1,246 @@
+package edge
+
+import (
+	"crypto/subtle"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unique"
+
+	"github.com/google/uuid"
+
+	"usher.internal/libs/access"
+)
+
+// shardCount spreads sessions over locks; keys are hashes, so their first byte does.
+const shardCount = 64
+
+// tolerance is how long the last requests of a zapped session are still answered.
+const tolerance = 20 * time.Second
+
+// instant is a time on the edge's monotonic clock, in nanoseconds since its start.
+type instant int64
+
+func (t instant) add(d time.Duration) instant   { return t + instant(d) }
+func (t instant) since(o instant) time.Duration { return time.Duration(t - o) }
+
+// session is a viewer on a stream, as this edge knows it. What is not atomic and
+// not said otherwise never changes.
+type session struct {
+	key, trail access.Key // trail is zero where segments don't follow
+	stream     unique.Handle[string]
+	ua         unique.Handle[string]
+	prefix     netip.Addr
+	device     string // the id that the viewer brought, "" if none
+	token      string
+	query      string // of the opening: re-decisions are asked with it
+	node       string
+	silence    time.Duration // idle, or hold
+
+	grant    atomic.Pointer[grant]
+	lastSign atomic.Int64 // instant
+	requests atomic.Int64
+	zapped   atomic.Int64 // instant, 0 if not
+
+	// reported is the last sign that a worker knows of, and renewed when it was told:
+	// the sweeper's own.
+	reported, renewed instant
+
+	// newer and older hold the sessions of one trail together, under the trail's lock.
+	newer, older *session
+}
+
+// grant is what a worker (or a fail mode) gave, immutable.
+type grant struct {
+	session  uuid.UUID // Nil if it holds no seat
+	decision uuid.UUID
+	reason   access.Reason
+	realm    string
+	user     string
+	name     string
+	revision int64
+	until    instant // answers from memory are given till then
+	// confirmed is when a worker said so last; grace counts from there.
+	confirmed   instant
+	unaccounted bool
+}
+
+// fits says whether the question is of this session: the same stream, the same token or
+// none, and the same device. All else under the same key is somebody else.
+func (s *session) fits(q *question) bool {
+	if s.stream.Value() != q.Stream || s.device != q.Device {
+		return false
+	}
+	if s.device == "" && (s.prefix != q.prefix || s.ua.Value() != q.UserAgent) {
+		return false
+	}
+	return q.Token == "" || subtle.ConstantTimeCompare([]byte(s.token), []byte(q.Token)) == 1
+}
+
+// answer is the session's own answer, if its lease lasts or it is tolerated.
+func (s *session) answer(now instant) (access.Decision, bool) {
+	g := s.grant.Load()
+	if z := instant(s.zapped.Load()); z != 0 {
+		if now.since(z) >= tolerance {
+			return access.Decision{}, false
+		}
+	} else if now >= g.until {
+		return access.Decision{}, false
+	}
+	return g.answer(), true
+}
+
+// sign notes a sign of life.
+func (s *session) sign(now instant) {
+	s.lastSign.Store(int64(now))
+	s.requests.Add(1)
+}
+
+func (g *grant) answer() access.Decision {
+	return access.Decision{
+		ID: g.decision, Outcome: access.Allow, Reason: g.reason, Realm: g.realm, User: g.user,
+		SessionName: g.name, Session: g.session, Revision: g.revision, Unaccounted: g.unaccounted,
+	}
+}
+
+// table holds the sessions that this edge knows. A lookup takes one read lock of
+// one of its shards.
+type table struct {
+	limit  int64
+	count  atomic.Int64
+	shards [shardCount]shard
+	trails [shardCount]trailShard
+}
+
+// shard guards its map. Its lock may be held when a trail's lock is taken, never
+// the other way round.
+type shard struct {
+	mu       sync.RWMutex
+	sessions map[access.Key]*session
+	_        [32]byte // a cache line of its own
+}
+
+// trailShard guards its map (the newest session of each trail) and the links between
+// the sessions of a trail.
+type trailShard struct {
+	mu     sync.RWMutex
+	newest map[access.Key]*session
+	_      [32]byte
+}
+
+func newTable(limit int) *table {
+	t := &table{limit: int64(limit)}
+	for i := range shardCount {
+		t.shards[i].sessions = make(map[access.Key]*session)
+		t.trails[i].newest = make(map[access.Key]*session)
+	}
+	return t
+}
+
+func (t *table) shard(k access.Key) *shard      { return &t.shards[k[0]%shardCount] }
+func (t *table) trail(k access.Key) *trailShard { return &t.trails[k[0]%shardCount] }
+
+// get finds the session under a key, nil if there is none.
+func (t *table) get(k access.Key) *session {
+	sh := t.shard(k)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	return sh.sessions[k]
+}
+
+// follow finds the newest session of a trail, of the token if one is given.
+func (t *table) follow(k access.Key, token string) *session {
+	tr := t.trail(k)
+	tr.mu.RLock()
+	defer tr.mu.RUnlock()
+	s := tr.newest[k]
+	for s != nil && token != "" && s.token != token {
+		s = s.older
+	}
+	return s
+}
+
+// put adds a session in place of what its key held. A full table takes no new
+// keys: their questions are asked each time.
+func (t *table) put(s *session) bool {
+	sh := t.shard(s.key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	old := sh.sessions[s.key]
+	if old == nil && t.count.Add(1) > t.limit {
+		t.count.Add(-1)
+		return false
+	}
+	if old != nil {
+		t.unlink(old)
+	}
+	sh.sessions[s.key] = s
+	t.link(s)
+	return true
+}
+
+// remove drops the session, if it is still what its key holds.
+func (t *table) remove(s *session) bool {
+	sh := t.shard(s.key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.sessions[s.key] != s {
+		return false
+	}
+	delete(sh.sessions, s.key)
+	t.count.Add(-1)
+	t.unlink(s)
+	return true
+}
+
+// each calls f for every session, a shard at a time; f runs without a lock.
+func (t *table) each(f func(*session)) {
+	var list []*session
+	for i := range t.shards {
+		sh := &t.shards[i]
+		list = list[:0]
+		sh.mu.RLock()
+		for _, s := range sh.sessions {
+			list = append(list, s)
+		}
+		sh.mu.RUnlock()
+		for _, s := range list {
+			f(s)
+		}
+	}
+}
+
+func (t *table) link(s *session) {
+	if s.trail.IsZero() {
+		return
+	}
+	tr := t.trail(s.trail)
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	if old := tr.newest[s.trail]; old != nil {
+		s.older, old.newer = old, s
+	}
+	tr.newest[s.trail] = s
+}
+
+func (t *table) unlink(s *session) {
+	if s.trail.IsZero() {
+		return
+	}
+	tr := t.trail(s.trail)
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	switch {
+	case s.newer != nil:
+		s.newer.older = s.older
+	case s.older != nil:
+		tr.newest[s.trail] = s.older
+	default:
+		delete(tr.newest, s.trail)
+	}
+	if s.older != nil {
+		s.older.newer = s.newer
+	}
+	s.newer, s.older = nil, nil
+}

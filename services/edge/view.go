@@ -1,0 +1,91 @@
+package edge
+
+import (
+	"fmt"
+	"time"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/match"
+	"usher.internal/schemas/proto/usherv1"
+	"usher.internal/services/edge/internal/caller"
+)
+
+// defaultGrace is how long running sessions go on where a rule names no time.
+const defaultGrace = 12 * time.Hour
+
+// view is the edge's part of one policy revision, compiled and immutable.
+type view struct {
+	revision int64
+	nodes    map[string]*caller.Node
+	rules    []*rule
+}
+
+// rule is what an edge knows of one entry of the policy's streams.
+type rule struct {
+	match *match.Glob
+	fail  access.FailMode
+	grace time.Duration
+	// upstream: a middleware may be asked, so that one attempt takes the whole budget.
+	upstream bool
+	// tokenless: a viewer without a token may be let in.
+	tokenless bool
+}
+
+// noRule stands for streams that no rule matches. A worker says so, and audits it.
+var noRule = &rule{fail: access.FailDeny, tokenless: true}
+
+// compile makes a view. An error leaves nothing half-applied: the old view stays.
+func compile(p *usherv1.Projection, adapters map[string]caller.Adapter) (*view, error) {
+	v := &view{revision: p.GetRevision(), nodes: make(map[string]*caller.Node, len(p.GetNodes()))}
+	for _, nv := range p.GetNodes() {
+		a := adapters[nv.GetCaller()]
+		if a == nil {
+			// Callers of a newer version: their questions are refused, the rest works.
+			continue
+		}
+		n, err := caller.Compile(nv, a.Budget())
+		if err != nil {
+			return nil, err
+		}
+		v.nodes[n.Name] = n
+	}
+	for _, sv := range p.GetStreams() {
+		g, err := match.ParseGlob(sv.GetMatch())
+		if err != nil {
+			return nil, fmt.Errorf("streams: match %q: %w", sv.GetMatch(), err)
+		}
+		v.rules = append(v.rules, &rule{
+			match: g, fail: failMode(sv.GetOnUnavailable()), grace: graceOf(sv.GetGraceMs()),
+			upstream: sv.GetUpstream(), tokenless: sv.GetTokenless(),
+		})
+	}
+	return v, nil
+}
+
+// rule finds the first entry that matches.
+func (v *view) rule(stream string) *rule {
+	for _, r := range v.rules {
+		if r.match.Match(stream) {
+			return r
+		}
+	}
+	return noRule
+}
+
+// failMode reads a mode; one that this version does not know denies.
+func failMode(text string) access.FailMode {
+	switch m := access.FailMode(text); m {
+	case access.FailAllow, access.FailGrace:
+		return m
+	case "":
+		return access.FailGrace
+	}
+	return access.FailDeny
+}
+
+func graceOf(ms int64) time.Duration {
+	if ms <= 0 {
+		return defaultGrace
+	}
+	return time.Duration(ms) * time.Millisecond
+}

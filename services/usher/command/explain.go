@@ -1,0 +1,195 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/decide"
+	"usher.internal/libs/pgstore"
+	"usher.internal/libs/policy"
+	"usher.internal/services/usher/policyfile"
+	"usher.internal/services/usher/viewer"
+)
+
+// explain tells how a decision came about, or what one would be.
+type explain struct {
+	source
+	Decision string   `arg:"" optional:"" help:"Id of a decision, as in X-Usher-Decision."`
+	URL      string   `name:"url" help:"Try out what a viewer who opens this would get; takes no seat, writes nothing, but asks middlewares."`
+	Node     string   `help:"The node that would ask."`
+	Channel  string   `help:"The channel's id, as Astra sends it beside the URL."`
+	IP       string   `name:"ip" help:"The viewer's address; 192.0.2.1 if left out."`
+	UA       string   `name:"ua" help:"The viewer's user agent."`
+	Header   []string `help:"One more header of the viewer, NAME:VALUE." sep:"none" placeholder:"NAME:VALUE"`
+	Policy   string   `help:"Try it on this file in place of the policy in force." placeholder:"FILE"`
+	JSON     bool     `help:"Print JSON." name:"json"`
+}
+
+// Run explains a decision, or tries out a question.
+func (c explain) Run(ctx context.Context, app App) error {
+	switch {
+	case c.Decision != "" && c.URL == "":
+		return c.stored(ctx, app)
+	case c.URL != "" && c.Decision == "" && c.Node != "":
+		return c.dry(ctx, app)
+	case c.URL != "":
+		return errors.New("say which node would ask: --node NAME, as the policy lists it")
+	}
+	return errors.New("give the id of a decision (X-Usher-Decision, or from usher history), or --url URL --node NODE")
+}
+
+func (c explain) stored(ctx context.Context, app App) error {
+	id, err := parseID("decision", c.Decision)
+	if err != nil {
+		return err
+	}
+	return c.with(ctx, func(ctx context.Context, s *pgstore.Store) error {
+		d, err := s.Decision(ctx, id)
+		if err != nil {
+			return err
+		}
+		if d == nil {
+			return fmt.Errorf("no decision %s: it may be older than the policy's retention keeps, or still on its way from an edge; usher history lists what there is", id)
+		}
+		if c.JSON {
+			return printJSON(app, d)
+		}
+		p := printer(app)
+		p("%s at %s: %s, %s (%s)", d.ID, clock(d.At), d.Outcome, d.Reason, access.Reason(d.Reason).Text())
+		p("  node %s (%s) at edge %s asked about stream %s for %s, user %s", d.Node, d.Caller, d.Edge, d.Stream, address(d.IP), account(d.Realm, d.User))
+		p("  policy revision %d, %.1f ms, repeated %d times", d.PolicyRevision, float64(d.DurationMicros)/1000, d.Repeats)
+		if d.Session != nil {
+			p("  session %s", d.Session)
+		}
+		p("  trace %s", text(d.TraceID))
+		steps(p, d.Steps)
+		return nil
+	})
+}
+
+// dry judges a question that nobody asked.
+func (c explain) dry(ctx context.Context, app App) error {
+	p, err := c.policy(ctx)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	node := p.Snapshot.Nodes[c.Node]
+	if node == nil {
+		return fmt.Errorf("the policy has no node %q; usher policy show prints it", c.Node)
+	}
+	r, err := c.question(p)
+	if err != nil {
+		return err
+	}
+	v, err := policyfile.Judge(ctx, p, node, r)
+	if err != nil {
+		return fmt.Errorf("the edge itself would refuse the question: %w", err)
+	}
+	if c.JSON {
+		return printJSON(app, verdict(v))
+	}
+	tell(printer(app), v)
+	return nil
+}
+
+func tell(p func(string, ...any), v decide.Verdict) {
+	p("%s, %s: %s", v.Outcome, v.Reason, v.Text)
+	if v.Rule != nil {
+		p("  by %s, line %d", v.Rule.Name(), v.Rule.Line)
+	}
+	if v.User != "" {
+		p("  user %s", account(v.Realm, &v.User))
+	}
+	if v.Limit >= 0 && v.Outcome == access.Allow {
+		p("  at most %d sessions, %s; seats are not looked at here", v.Limit, v.Mode)
+	}
+	if v.Location != "" {
+		p("  sent to %s", v.Location)
+	}
+	steps(p, v.Steps)
+}
+
+// policy is the given file, or the revision in force.
+func (c explain) policy(ctx context.Context) (*policyfile.Policy, error) {
+	keyer, err := c.keyer()
+	if err != nil {
+		return nil, err
+	}
+	if c.Policy != "" {
+		data, err := policyfile.Read(c.Policy)
+		if err != nil {
+			return nil, err
+		}
+		return policyfile.Check(ctx, c.Policy, data, keyer)
+	}
+	var p *policyfile.Policy
+	err = c.with(ctx, func(ctx context.Context, s *pgstore.Store) error {
+		row, err := policyShow{}.row(ctx, s)
+		if err != nil {
+			return err
+		}
+		p, err = policyfile.Check(ctx, fmt.Sprintf("policy revision %d", row.Revision), []byte(row.Source), keyer)
+		return err
+	})
+	return p, err
+}
+
+func (c explain) question(p *policyfile.Policy) (*http.Request, error) {
+	ip, err := parseIP(c.IP)
+	if err != nil {
+		return nil, err
+	}
+	if !ip.IsValid() {
+		ip = policy.ExampleIP
+	}
+	header := http.Header{}
+	for _, h := range c.Header {
+		name, value, ok := strings.Cut(h, ":")
+		if !ok {
+			return nil, fmt.Errorf("--header %q: want NAME:VALUE", h)
+		}
+		header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+	}
+	return viewer.Question(p.Snapshot.Nodes[c.Node], viewer.Viewer{
+		URL: c.URL, Channel: c.Channel, IP: ip, UserAgent: c.UA, Header: header,
+	}, "http://edge")
+}
+
+// verdict is what a dry run found, as JSON.
+func verdict(v decide.Verdict) any {
+	rule := ""
+	if v.Rule != nil {
+		rule = v.Rule.Name()
+	}
+	return struct {
+		Outcome  access.Outcome `json:"outcome"`
+		Reason   access.Reason  `json:"reason"`
+		Text     string         `json:"text"`
+		Rule     string         `json:"rule"`
+		Realm    string         `json:"realm"`
+		User     string         `json:"user_id"`
+		Limit    int            `json:"limit"`
+		Mode     access.Mode    `json:"mode"`
+		Location string         `json:"location,omitempty"`
+		Steps    []access.Step  `json:"steps"`
+	}{v.Outcome, v.Reason, v.Text, rule, v.Realm, v.User, v.Limit, v.Mode, v.Location, v.Steps}
+}
+
+func printer(app App) func(string, ...any) {
+	return func(format string, args ...any) { fmt.Fprintf(app.Out, format+"\n", args...) }
+}
+
+func steps(p func(string, ...any), list []access.Step) {
+	if len(list) == 0 {
+		p("  its steps are no longer kept")
+		return
+	}
+	for _, s := range list {
+		p("  %9.3f ms  %-16s %-12s %s", float64(s.Micros)/1000, s.Name, s.Result, s.Text)
+	}
+}

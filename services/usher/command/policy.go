@@ -1,0 +1,210 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"usher.internal/libs/config"
+	"usher.internal/libs/pgstore"
+	"usher.internal/services/usher/policyfile"
+)
+
+// policies groups what is done with the policy.
+type policies struct {
+	Check   policyCheck   `cmd:"" help:"Check a file and run its examples; changes nothing."`
+	Apply   policyApply   `cmd:"" help:"Check a file and bring it into force as a new revision."`
+	Show    policyShow    `cmd:"" help:"Print the policy in force, or an older revision."`
+	History policyHistory `cmd:"" help:"List revisions, the newest first."`
+}
+
+type policyCheck struct {
+	File string `arg:"" help:"The policy file." placeholder:"FILE"`
+	JSON bool   `help:"Print problems and warnings as JSON." name:"json"`
+}
+
+// Run checks a file. Secrets that are not on this machine are a warning here.
+func (c policyCheck) Run(ctx context.Context, app App) error {
+	data, err := policyfile.Read(c.File)
+	if err != nil {
+		return err
+	}
+	p, err := policyfile.Check(ctx, c.File, data, nil)
+	var problems config.Problems
+	switch {
+	case errors.As(err, &problems):
+	case errors.Is(err, policyfile.ErrSecrets):
+		defer p.Close()
+		problems = append(problems, config.Problem{File: c.File, Warning: true, Message: err.Error() + "; its examples were not run"})
+		err = nil
+	case err != nil:
+		return err
+	default:
+		defer p.Close()
+	}
+	if p != nil {
+		problems = append(problems, p.Snapshot.Warnings...)
+	}
+	if c.JSON {
+		if jerr := printJSON(app, append(config.Problems{}, problems...)); jerr != nil {
+			return jerr
+		}
+	} else {
+		printProblems(app.Err, problems)
+	}
+	if err != nil {
+		return errSilent
+	}
+	if !c.JSON {
+		_, err = fmt.Fprintf(app.Out, "%s is good: %d nodes, %d checks, %d rules\n", c.File, len(p.Snapshot.Nodes), len(p.Snapshot.Checks), len(p.Snapshot.Rules))
+	}
+	return err
+}
+
+func printProblems(w io.Writer, problems config.Problems) {
+	for _, p := range problems {
+		fmt.Fprintln(w, p)
+	}
+}
+
+type policyApply struct {
+	source
+	File           string `arg:"" help:"The policy file." placeholder:"FILE"`
+	Comment        string `help:"Why, for the history." short:"m"`
+	WithoutSecrets bool   `help:"Apply it although a secret cannot be read on this machine: workers read their own."`
+}
+
+// Run applies a file; recorders spread it to all workers and edges within a second.
+func (c policyApply) Run(ctx context.Context, app App) error {
+	data, err := policyfile.Read(c.File)
+	if err != nil {
+		return err
+	}
+	p, err := policyfile.Check(ctx, c.File, data, nil)
+	var problems config.Problems
+	switch {
+	case errors.As(err, &problems):
+		printProblems(app.Err, problems)
+		fmt.Fprintln(app.Err, "usher: the policy was not applied")
+		return errSilent
+	case errors.Is(err, policyfile.ErrSecrets) && !c.WithoutSecrets:
+		return fmt.Errorf("%w; put it there, or apply with --without-secrets if only the workers have it", err)
+	case err != nil && !errors.Is(err, policyfile.ErrSecrets):
+		return err
+	}
+	defer p.Close()
+	printProblems(app.Err, p.Snapshot.Warnings)
+	return c.with(ctx, func(ctx context.Context, s *pgstore.Store) error {
+		revision, changed, err := policyfile.Apply(ctx, s, string(data), whoami(), c.Comment)
+		if err != nil {
+			return err
+		}
+		if !changed {
+			_, err = fmt.Fprintf(app.Out, "revision %d is this very policy: nothing changed\n", revision)
+			return err
+		}
+		_, err = fmt.Fprintf(app.Out, "revision %d is in force within a second\n", revision)
+		return err
+	})
+}
+
+// whoami names the operator in the history.
+func whoami() string {
+	name := os.Getenv("SUDO_USER")
+	if u, err := user.Current(); name == "" && err == nil {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return name
+	}
+	return name + "@" + host
+}
+
+type policyShow struct {
+	source
+	Revision int64 `arg:"" optional:"" help:"Number of the revision; the one in force if left out."`
+	JSON     bool  `help:"Print JSON." name:"json"`
+}
+
+// Run prints a revision's text.
+func (c policyShow) Run(ctx context.Context, app App) error {
+	return c.with(ctx, func(ctx context.Context, s *pgstore.Store) error {
+		row, err := c.row(ctx, s)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return printJSON(app, revision(*row))
+		}
+		_, err = fmt.Fprintf(app.Out, "# revision %d, %s, by %s%s\n%s", row.Revision, row.CreatedAt.Format(time.RFC3339), row.Author, colon(row.Comment), row.Source)
+		return err
+	})
+}
+
+func (c policyShow) row(ctx context.Context, s *pgstore.Store) (*pgstore.PolicyRow, error) {
+	if c.Revision == 0 {
+		row, err := s.CurrentPolicy(ctx)
+		if err == nil && row == nil {
+			err = errors.New("there is no policy yet: usher policy apply FILE")
+		}
+		return row, err
+	}
+	row, err := s.PolicyRevision(ctx, c.Revision)
+	if err == nil && row == nil {
+		err = fmt.Errorf("there is no revision %d: usher policy history lists those that are", c.Revision)
+	}
+	return row, err
+}
+
+type policyHistory struct {
+	source
+	list
+}
+
+// Run lists revisions.
+func (c policyHistory) Run(ctx context.Context, app App) error {
+	return c.with(ctx, func(ctx context.Context, s *pgstore.Store) error {
+		rows, err := s.PolicyHistory(ctx, c.Limit)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			out := make([]any, len(rows))
+			for i, r := range rows {
+				out[i] = revision(r)
+			}
+			return printJSON(app, out)
+		}
+		lines := make([][]string, len(rows))
+		for i, r := range rows {
+			lines[i] = []string{fmt.Sprint(r.Revision), clock(r.CreatedAt), r.Author, oneLine(r.Comment)}
+		}
+		return table(app, "there is no policy yet: usher policy apply FILE", "REVISION AT AUTHOR COMMENT", lines)
+	})
+}
+
+// revision is a row as JSON.
+func revision(r pgstore.PolicyRow) any {
+	return struct {
+		Revision  int64     `json:"revision"`
+		CreatedAt time.Time `json:"created_at"`
+		Author    string    `json:"author"`
+		Comment   string    `json:"comment"`
+		Source    string    `json:"source"`
+	}{r.Revision, r.CreatedAt, r.Author, r.Comment, r.Source}
+}
+
+func colon(comment string) string {
+	if comment == "" {
+		return ""
+	}
+	return ": " + oneLine(comment)
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -1,0 +1,108 @@
+// Package policyfile takes the operator's policy from a file into force: it checks
+// it as the workers will read it, and stores it as a numbered revision. The recorder
+// spreads what is stored.
+package policyfile
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/config"
+	"usher.internal/libs/decide"
+	"usher.internal/libs/pgstore"
+	"usher.internal/libs/policy"
+)
+
+// ErrSecrets means that the policy is right but a secret that it refers to cannot be
+// read on this machine, so that its examples could not be run.
+var ErrSecrets = errors.New("a secret cannot be read here")
+
+// Store is where revisions are kept; *pgstore.Store is one.
+type Store interface {
+	ApplyPolicy(ctx context.Context, source, author, comment string) (revision int64, err error)
+	CurrentPolicy(ctx context.Context) (*pgstore.PolicyRow, error)
+}
+
+// Policy is a policy that was checked, and the engine that decides by it. Close it.
+type Policy struct {
+	Snapshot *policy.Snapshot
+	// Engine is nil after ErrSecrets.
+	Engine *decide.Engine
+
+	keyer *access.Keyer
+}
+
+// Close gives back what the engine holds.
+func (p *Policy) Close() {
+	if p.Engine != nil {
+		p.Engine.Close()
+	}
+}
+
+// Read reads a file of at most config.MaxSize bytes.
+func Read(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the policy: %w", err)
+	}
+	return data, nil
+}
+
+// Check parses the policy, opens its checks and runs its examples. name stands in the
+// messages. The error is config.Problems for what is wrong with the text, or wraps
+// ErrSecrets, and then the Policy has no engine. keyer may be nil outside of a cluster.
+func Check(ctx context.Context, name string, data []byte, keyer *access.Keyer) (*Policy, error) {
+	snapshot, err := policy.Parse(name, data, decide.Kinds())
+	if err != nil {
+		return nil, err
+	}
+	if keyer == nil {
+		if keyer, err = anyKeyer(); err != nil {
+			return nil, err
+		}
+	}
+	engine, err := decide.New(snapshot, decide.Deps{Keyer: keyer, Claims: firstSeen{}})
+	if err != nil {
+		return &Policy{Snapshot: snapshot}, fmt.Errorf("%w: %w", ErrSecrets, err)
+	}
+	p := &Policy{Snapshot: snapshot, Engine: engine, keyer: keyer}
+	if problems := engine.RunExamples(ctx); len(problems) > 0 {
+		p.Close()
+		return nil, config.Problems(problems)
+	}
+	return p, nil
+}
+
+// Apply stores the policy as a new revision, unless it is the current one's very text:
+// then it changes nothing and returns the current number with changed false.
+func Apply(ctx context.Context, store Store, source, author, comment string) (revision int64, changed bool, err error) {
+	current, err := store.CurrentPolicy(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	if current != nil && current.Source == source {
+		return current.Revision, false, nil
+	}
+	revision, err = store.ApplyPolicy(ctx, source, author, comment)
+	return revision, err == nil, err
+}
+
+// anyKeyer serves where no stored key is compared with: examples and dry runs.
+func anyKeyer() (*access.Keyer, error) {
+	secret := make([]byte, access.ClusterKeySize)
+	_, _ = rand.Read(secret) // never fails (crypto/rand)
+	return access.NewKeyer(secret)
+}
+
+// firstSeen is decide.Claims for dry runs: each value counts as the first one seen, and
+// nothing is remembered.
+type firstSeen struct{}
+
+// First implements decide.Claims.
+func (firstSeen) First(_ context.Context, _ access.Key, value string) (string, error) {
+	return value, nil
+}

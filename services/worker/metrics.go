@@ -1,0 +1,71 @@
+package worker
+
+import (
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"usher.internal/libs/telemetry"
+	"usher.internal/schemas/proto/usherv1"
+)
+
+// metrics of one worker. Their names and labels stand in telemetry/names.go.
+type metrics struct {
+	worker         string
+	answers        *prometheus.CounterVec
+	answerSeconds  *prometheus.HistogramVec
+	checkSeconds   *prometheus.HistogramVec
+	commitSeconds  *prometheus.HistogramVec
+	commitItems    *prometheus.HistogramVec
+	seats          *prometheus.CounterVec
+	uncounted      *prometheus.CounterVec
+	control        *prometheus.CounterVec
+	policyRejected *prometheus.CounterVec
+	policy         *prometheus.GaugeVec
+}
+
+func newMetrics(worker string, reg prometheus.Registerer) *metrics {
+	return &metrics{
+		worker:         worker,
+		answers:        telemetry.NewCounter(reg, telemetry.WorkerAnswers()),
+		answerSeconds:  telemetry.NewHistogram(reg, telemetry.WorkerAnswerSeconds()),
+		checkSeconds:   telemetry.NewHistogram(reg, telemetry.WorkerCheckSeconds()),
+		commitSeconds:  telemetry.NewHistogram(reg, telemetry.WorkerCommitSeconds()),
+		commitItems:    telemetry.NewHistogram(reg, telemetry.WorkerCommitItems()),
+		seats:          telemetry.NewCounter(reg, telemetry.WorkerSeats()),
+		uncounted:      telemetry.NewCounter(reg, telemetry.WorkerUncounted()),
+		control:        telemetry.NewCounter(reg, telemetry.WorkerControl()),
+		policyRejected: telemetry.NewCounter(reg, telemetry.WorkerPolicyRejected()),
+		policy:         telemetry.NewGauge(reg, telemetry.WorkerPolicyRevision()),
+	}
+}
+
+// answered counts a reply: decisions by outcome and reason, the rest by its status.
+func (m *metrics) answered(r *usherv1.AuthReply, took time.Duration) {
+	outcome := r.GetOutcome()
+	if r.GetStatus() != usherv1.AuthReply_STATUS_DECIDED {
+		outcome = strings.ToLower(strings.TrimPrefix(r.GetStatus().String(), "STATUS_"))
+	}
+	m.answers.WithLabelValues(outcome, r.GetReason()).Inc()
+	m.answerSeconds.WithLabelValues(outcome).Observe(took.Seconds())
+}
+
+// checked is decide.Deps.Observe.
+func (m *metrics) checked(check, result string, took time.Duration) {
+	m.checkSeconds.WithLabelValues(check, result).Observe(took.Seconds())
+}
+
+// committed is admission.CommitterOptions.Observe.
+func (m *metrics) committed(items int, took time.Duration, err error) {
+	result := "committed"
+	if err != nil {
+		result = "failed"
+	}
+	m.commitSeconds.WithLabelValues(result).Observe(took.Seconds())
+	m.commitItems.WithLabelValues().Observe(float64(items))
+}
+
+func (m *metrics) policyRevision(revision int64) {
+	m.policy.WithLabelValues(m.worker).Set(float64(revision))
+}

@@ -1,0 +1,108 @@
+package worker
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/admission"
+	"usher.internal/schemas/proto/usherv1"
+)
+
+const (
+	// shortLease is the most on a session that is not live any more although it was opened a
+	// moment ago (zapped by a later open of the same batch): the time for which a zapped
+	// session's last requests are tolerated.
+	shortLease = 20 * time.Second
+	// maxNamed is how many holders of a full limit a refusal names.
+	maxNamed = 5
+	// maxStepText caps what one step explains, in bytes.
+	maxStepText = 1024
+)
+
+// reply says what the ledger made of the verdict.
+func (a *answerer) reply(q *question, r admission.Result) *usherv1.AuthReply {
+	v := &q.verdict
+	m := a.status(usherv1.AuthReply_STATUS_DECIDED)
+	m.DecisionId = r.Decision[:]
+	m.Outcome, m.Reason = string(r.Outcome), string(r.Reason)
+	m.Realm, m.User = r.Realm, r.User
+	m.PolicyRevision = q.judge.snapshot.Revision
+	// An earlier row, or the ledger, may have decided otherwise than the policy did now.
+	same := r.Outcome == v.Outcome && r.Reason == v.Reason
+	m.Text = r.Reason.Text()
+	if same && v.Text != "" {
+		m.Text = v.Text
+	}
+	if r.Outcome == access.Allow {
+		m.SessionName = v.SessionName
+		m.SessionId = r.Session[:]
+		m.MaxSessions = int32(min(max(v.Limit, 0), math.MaxInt32))
+		m.LeaseMs = q.lease(r.Live).Milliseconds()
+		return m
+	}
+	if r.Reason == access.Limit {
+		m.Text = limitText(v.Limit, r.Holders)
+	}
+	m.Location = onDeny(v.Rule, r.Reason)
+	if same {
+		m.Location = v.Location
+	}
+	return m
+}
+
+// lease is the verdict's, unless the session has ended already or an earlier row let the
+// viewer in whom the policy would deny now.
+func (q *question) lease(live bool) time.Duration {
+	switch {
+	case q.verdict.Outcome != access.Allow:
+		return shortLease
+	case !live:
+		return min(q.verdict.Lease, shortLease)
+	}
+	return q.verdict.Lease
+}
+
+// limitText names the sessions that hold the seats, for the operator who is asked why.
+func limitText(limit int, holders []admission.Holder) string {
+	var b strings.Builder
+	taken := max(len(holders), limit)
+	fmt.Fprintf(&b, "%d of %d seats are taken", taken, max(limit, 0))
+	for i, h := range holders {
+		if i == maxNamed {
+			fmt.Fprintf(&b, " and %d more", len(holders)-maxNamed)
+			break
+		}
+		sep := ", "
+		if i == 0 {
+			sep = ": "
+		}
+		fmt.Fprintf(&b, "%s%s on %s since %s", sep, h.Stream, h.Node, h.OpenedAt.UTC().Format("2006-01-02 15:04:05Z"))
+	}
+	return b.String()
+}
+
+// steps are the verdict's steps between what came before and what comes after it.
+func (a *answerer) steps(q *question) []access.Step {
+	v := &q.verdict
+	steps := make([]access.Step, 0, len(v.Steps)+2)
+	if hop := q.began.Sub(q.Received); hop >= 0 && hop < maxHop {
+		steps = append(steps, access.Step{
+			Name: "edge to worker", Result: "received", Text: "as the clocks of both say", Micros: hop.Microseconds()})
+	}
+	for _, s := range v.Steps {
+		// A middleware's text may hold anything; a NUL would make the steps unreadable in SQL.
+		s.Text = access.Clean(s.Text, maxStepText)
+		steps = append(steps, s)
+	}
+	switch {
+	case v.Outcome != access.Allow:
+	case v.Limit >= 0:
+		steps = append(steps, access.Step{Name: "limit", Result: "asked", Text: fmt.Sprintf("at most %d seats, %s", v.Limit, v.Mode)})
+	default:
+		steps = append(steps, access.Step{Name: "limit", Result: "none"})
+	}
+	return steps
+}

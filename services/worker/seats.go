@@ -1,0 +1,154 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/admission"
+	"usher.internal/libs/policy"
+	"usher.internal/libs/telemetry"
+	"usher.internal/schemas/proto/usherv1"
+)
+
+// signsAtOnce is how many signs of one message wait for the group commit together.
+const signsAtOnce = 256
+
+// maxAge is the oldest sign of life that is told apart: no seat lives longer without one.
+const maxAge = 7 * 24 * time.Hour
+
+// signer applies signs of life; *admission.Committer is one.
+type signer interface {
+	DoAll(ctx context.Context, items []admission.Item) ([]admission.Result, error)
+}
+
+// keeper renews and closes seats. It is safe for concurrent use.
+type keeper struct {
+	policies *policies
+	ledger   signer
+	teller   teller
+	log      *slog.Logger
+	metrics  *metrics
+}
+
+// renew is the handler of usher.v1.seats. When the ledger is away the reply is not ok: the
+// edge keeps its totals and its ages and sends them again.
+func (k *keeper) renew(ctx context.Context, edge string, m *usherv1.SeatsRequest) (reply *usherv1.SeatsReply) {
+	defer func() {
+		if v := recover(); v != nil {
+			k.log.ErrorContext(ctx, "renewing seats panicked",
+				slog.String(telemetry.Edge, edge), slog.Any(telemetry.Panic, v), slog.String(telemetry.Stack, string(debug.Stack())))
+			reply = &usherv1.SeatsReply{}
+		}
+	}()
+	began := time.Now()
+	ctx, cancel := newBudget(ctx, began).forAnswer(ctx)
+	defer cancel()
+	items := k.items(edge, m, began)
+	if len(items) == 0 {
+		return &usherv1.SeatsReply{Ok: true}
+	}
+	results, err := k.apply(ctx, items)
+	if err != nil {
+		k.metrics.seats.WithLabelValues("unavailable").Add(float64(len(items)))
+		k.log.DebugContext(ctx, "seats were not renewed", slog.String(telemetry.Edge, edge), slog.Any(telemetry.Error, err))
+		return &usherv1.SeatsReply{}
+	}
+	return k.reply(items, results)
+}
+
+// apply sends the items in parts, one after another: a long message must not fill the queue
+// of the group commit, in which questions wait too.
+func (k *keeper) apply(ctx context.Context, items []admission.Item) ([]admission.Result, error) {
+	results := make([]admission.Result, 0, len(items))
+	for part := range slices.Chunk(items, signsAtOnce) {
+		r, err := k.ledger.DoAll(ctx, part)
+		// A bad item is one of its own; the others have been applied.
+		if err != nil && !errors.Is(err, admission.ErrBadItem) {
+			return nil, err
+		}
+		results = append(results, r...)
+	}
+	return results, nil
+}
+
+// items reads the signs. One that is malformed, or of a node that belongs to another edge,
+// is left out: it moves nothing, and its neighbours are not affected.
+func (k *keeper) items(edge string, m *usherv1.SeatsRequest, arrived time.Time) []admission.Item {
+	var snapshot *policy.Snapshot
+	if j := k.policies.judge(); j != nil {
+		snapshot = j.snapshot
+		j.release()
+	}
+	items := make([]admission.Item, 0, len(m.GetSigns()))
+	for _, s := range m.GetSigns() {
+		session, err := uuid.FromBytes(s.GetSessionId())
+		if err != nil || session == uuid.Nil {
+			k.metrics.seats.WithLabelValues("malformed").Inc()
+			continue
+		}
+		if foreignNode(snapshot, edge, s.GetNode()) {
+			k.metrics.seats.WithLabelValues("foreign").Inc()
+			continue
+		}
+		age := min(max(s.GetAgeMs(), 0), maxAge.Milliseconds())
+		items = append(items, admission.Item{Sign: &admission.Sign{
+			Session:  session,
+			Age:      time.Duration(age)*time.Millisecond + time.Since(arrived),
+			Edge:     edge,
+			Close:    s.GetClose(),
+			Reason:   closeReason(s),
+			Requests: max(s.GetRequests(), 0),
+			Bytes:    max(s.GetBytes(), 0),
+		}})
+	}
+	return items
+}
+
+// closeReason is idle or stopped: an edge cannot say that a session was killed or evicted.
+func closeReason(s *usherv1.SeatSign) access.CloseReason {
+	switch r := access.CloseReason(s.GetReason()); {
+	case !s.GetClose():
+		return ""
+	case r == access.CloseIdle:
+		return r
+	default:
+		return access.CloseStopped
+	}
+}
+
+// foreignNode says whether the policy gives the node to another edge. A node that the
+// policy no longer lists is nobody's: its running sessions may end.
+func foreignNode(s *policy.Snapshot, edge, node string) bool {
+	if s == nil || node == "" {
+		return false
+	}
+	n := s.Nodes[node]
+	return n != nil && n.Edge != "" && n.Edge != edge
+}
+
+func (k *keeper) reply(items []admission.Item, results []admission.Result) *usherv1.SeatsReply {
+	reply := &usherv1.SeatsReply{Ok: true}
+	for i, r := range results {
+		session := items[i].Sign.Session
+		switch {
+		case r.Err != nil || r.Session != session:
+			// Nothing is known of this one: it is sent again with the next message.
+			k.metrics.seats.WithLabelValues("bad").Inc()
+			continue
+		case r.Live:
+			k.metrics.seats.WithLabelValues("live").Inc()
+		default:
+			k.metrics.seats.WithLabelValues("ended").Inc()
+			reply.Ended = append(reply.Ended, &usherv1.SeatEnd{SessionId: session[:], Reason: string(r.Closed)})
+		}
+		k.teller.tell(r.Ended)
+	}
+	return reply
+}

@@ -11,6 +11,7 @@ CREATE TYPE usher.ledger_answer AS (
 
 CREATE TYPE usher.ledger_verdict AS (
   ord integer, outcome text, reason text, session_id uuid, decision_id uuid, repeated boolean, holders text,
+  stored boolean, realm text, user_id text, -- of a question whose row is there already
   expired uuid[], reused uuid[], zapped uuid[], evicted uuid[], denied uuid[]
 );
 
@@ -113,11 +114,46 @@ END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- note_signs renews and closes: renewals first, since a close does nothing if anybody saw life after its sign. Half a
+-- second covers what the two ways took. The caller holds the rows' locks.
+CREATE FUNCTION usher.note_signs(p_now timestamptz, s_session uuid[], s_age bigint[], s_close boolean[], s_reason text[],
+  s_requests bigint[], s_bytes bigint[]) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+  v_ids  uuid[];
+  v_ords integer[];
+  v_whys text[];
+BEGIN
+  UPDATE usher.seat t
+     SET last_seen_at = CASE WHEN u.closes THEN t.last_seen_at ELSE greatest(t.last_seen_at, p_now - u.age) END,
+         expires_at = CASE WHEN u.closes THEN t.expires_at
+                           ELSE greatest(t.expires_at, p_now - u.age + t.seat_ms * interval '1 millisecond') END,
+         requests = greatest(t.requests, u.requests), bytes = greatest(t.bytes, u.bytes)
+    FROM (SELECT session_id, bool_and(closes) AS closes, max(requests) AS requests, max(bytes) AS bytes,
+                 min(age) FILTER (WHERE NOT closes) * interval '1 millisecond' AS age
+            FROM unnest(s_session, s_age, s_close, s_requests, s_bytes) AS s(session_id, age, closes, requests, bytes)
+           GROUP BY session_id) u
+   WHERE t.session_id = u.session_id
+     AND (u.closes OR greatest(t.expires_at, p_now - u.age + t.seat_ms * interval '1 millisecond') > p_now);
+  IF NOT true = ANY (s_close) THEN
+    RETURN;
+  END IF;
+  SELECT array_agg(session_id), array_agg(0), array_agg(s.reason) INTO v_ids, v_ords, v_whys
+    FROM unnest(s_session, s_age, s_close, s_reason) AS s(session_id, age, closes, reason)
+    JOIN usher.seat t USING (session_id)
+   WHERE s.closes AND t.last_seen_at <= p_now - s.age * interval '1 millisecond' + interval '500 milliseconds';
+  IF v_ids IS NOT NULL THEN
+    PERFORM usher.end_seats(p_now, v_ords, v_ids, v_whys, NULL);
+  END IF;
+END $$;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- judge decides the opens of one round, no two of which share a subject or a key: a pure reading of the state that
 -- the caller has locked. See DESIGN.md §3, The ledger.
-CREATE FUNCTION usher.judge(p_now timestamptz, p_ord integer[], p_key uuid[], p_subject uuid[], p_token uuid[],
-  p_stream text[], p_device text[], p_still boolean[], p_limit integer[], p_mode text[], p_session uuid[],
-  p_replaces uuid[], p_id uuid[], p_reason text[])
+CREATE FUNCTION usher.judge(p_now timestamptz, p_round integer, p_done usher.ledger_verdict[], p_open boolean[], p_rounds integer[],
+  p_key uuid[], p_subject uuid[], p_token uuid[], p_stream text[], p_device text[], p_still boolean[], p_keep boolean[], p_limit integer[],
+  p_mode text[], p_session uuid[], p_replaces uuid[], p_id uuid[], p_reason text[])
 RETURNS SETOF usher.ledger_verdict LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 BEGIN
@@ -132,6 +168,7 @@ BEGIN
            SELECT json_agg(json_build_object('session_id', h.session_id, 'stream', h.stream, 'node', h.node,
                                              'device', h.device, 'opened_at', h.opened_at) ORDER BY h.opened_at, h.session_id)::text
              FROM (SELECT * FROM usher.seat h WHERE h.session_id = ANY (v.stays) ORDER BY h.opened_at, h.session_id LIMIT 10) h) END,
+         false, NULL::text, NULL::text,
          v.expired,
          v.reused,
          CASE WHEN v.no IS NULL AND NOT v.same THEN v.zaps END,
@@ -144,18 +181,21 @@ BEGIN
              CASE WHEN k.session_id IS NOT NULL AND NOT k.same AND NOT k.gone THEN ARRAY[k.session_id] END
                || CASE WHEN q.replaces IS DISTINCT FROM k.session_id THEN q.replaces END AS reused,
              CASE WHEN k.same THEN
-                    CASE WHEN q.lim < 0 THEN NULL
+                    CASE WHEN q.lim < 0 OR q.keep THEN NULL
                          WHEN q.mode = 'refuse' AND c.older >= q.lim THEN 'limit'
                          WHEN q.mode = 'evict_oldest' AND c.n - c.older >= q.lim THEN 'evicted' END
                   WHEN b.reason IS NOT NULL THEN b.reason
                   WHEN q.lim < 0 OR c.n < q.lim THEN NULL
                   WHEN q.mode = 'evict_oldest' AND q.lim > 0 THEN NULL
                   ELSE 'limit' END AS no
-        FROM unnest(p_ord, p_key, p_subject, p_token, p_stream, p_device, p_still, p_limit, p_mode, p_session, p_replaces, p_id, p_reason)
-             AS q(ord, key, subject, token, stream, device, still, lim, mode, session_id, replaces, id, yes)
+        FROM (SELECT u.ord::integer AS ord, key, subject, token, stream, device, still, keep, lim, mode, session_id, replaces, id, yes
+                FROM unnest(p_open, p_rounds, p_key, p_subject, p_token, p_stream, p_device, p_still, p_keep, p_limit, p_mode, p_session,
+                            p_replaces, p_id, p_reason) WITH ORDINALITY
+                     AS u(opens, round, key, subject, token, stream, device, still, keep, lim, mode, session_id, replaces, id, yes, ord)
+               WHERE u.opens AND u.round = p_round AND (p_done IS NULL OR p_done[u.ord] IS NULL)) q
         LEFT JOIN LATERAL (
           SELECT s.session_id, s.subject, s.decision_id, s.opened_at, s.expires_at <= p_now AS gone,
-                 s.expires_at > p_now AND s.subject = q.subject AND s.stream = q.stream AND s.device = q.device
+                 s.expires_at > p_now AND (s.subject = q.subject OR q.keep) AND s.stream = q.stream AND s.device = q.device
                    AND (q.token IS NULL OR q.token IS NOT DISTINCT FROM s.token)
                    AND s.session_id IS DISTINCT FROM q.replaces AS same
             FROM usher.seat s WHERE s.key = q.key) k ON true
@@ -190,29 +230,30 @@ CREATE FUNCTION usher.apply(p_check boolean,
   q_open boolean[], q_round integer[], q_id uuid[], q_at timestamptz[], q_region text[], q_edge text[], q_node text[],
   q_caller text[], q_stream text[], q_realm text[], q_user text[], q_ip inet[], q_agent text[], q_revision bigint[],
   q_trace uuid[], q_us bigint[], q_steps text[], q_outcome text[], q_reason text[], q_close uuid[], q_session uuid[],
-  q_replaces uuid[], q_key uuid[], q_subject uuid[], q_token uuid[], q_device text[], q_still boolean[], q_limit integer[],
+  q_replaces uuid[], q_key uuid[], q_subject uuid[], q_token uuid[], q_device text[], q_still boolean[], q_keep boolean[],
+  q_limit integer[],
   q_mode text[], q_seat bigint[], q_lease bigint[],
   s_session uuid[], s_age bigint[], s_close boolean[], s_reason text[], s_requests bigint[], s_bytes bigint[])
 RETURNS SETOF usher.ledger_answer LANGUAGE plpgsql VOLATILE
 -- The plan for an empty table must not be a scan that stays when the table has grown.
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
-  v_start   timestamptz := clock_timestamp();
-  v_now     timestamptz;
-  v_ids     uuid[];
-  v_stored  integer[] := '{}';
-  v_round   usher.ledger_verdict[];
-  v_all     usher.ledger_verdict[] := '{}';
-  v_ended   usher.ledger_answer[] := '{}';
-  v_ends    usher.ledger_answer[];
-  v_end_ord integer[];
-  v_end_reason text[];
-  v_end_device text[];
-  v_tick    timestamptz;
-  v_rounds  integer := COALESCE((SELECT max(r) FROM unnest(q_round) r), 0);
-  v_want    integer;
-  v_got     integer;
+  v_start  timestamptz := clock_timestamp();
+  v_now    timestamptz;
+  v_tick   timestamptz;
+  v_rounds integer := COALESCE((SELECT max(r) FROM unnest(q_round) r), 0);
+  v_all    usher.ledger_verdict[];  -- by question; NULL for audits that are not stored
+  v_round  usher.ledger_verdict[];
+  v_one    usher.ledger_verdict;
+  v_ended  usher.ledger_answer[] := '{}';
+  v_ends   usher.ledger_answer[];
+  v_ids    uuid[];
+  v_ords   integer[];
+  v_whys   text[];
+  v_by     text[];
+  v_want   integer;
+  v_got    integer;
 BEGIN
   -- Before any other lock: after a gap in which nobody could renew, every seat lives on by that gap.
   SELECT at INTO v_tick FROM usher.sweeper_tick;
@@ -238,65 +279,41 @@ BEGIN
   -- The clock is read after the locks: what expired while we waited has expired.
   v_now := clock_timestamp();
 
+  IF cardinality(q_id) > 0 THEN
+    -- Its last element set, the array has all of them.
+    v_all[cardinality(q_id)] := NULL;
+    v_all[1] := NULL;
+  END IF;
   IF p_check THEN
-    SELECT COALESCE(array_agg(u.ord::integer), '{}') INTO v_stored
-      FROM unnest(q_at, q_id) WITH ORDINALITY AS u(at, id, ord)
-      JOIN usher.decision d ON d.at = u.at AND d.decision_id = u.id;
+    FOR v_one IN
+      SELECT u.ord::integer, d.outcome, d.reason, d.session_id, d.decision_id, true, NULL::text, true, d.realm, d.user_id,
+             NULL::uuid[], NULL::uuid[], NULL::uuid[], NULL::uuid[], NULL::uuid[]
+        FROM unnest(q_at, q_id) WITH ORDINALITY AS u(at, id, ord)
+        JOIN usher.decision d ON d.at = u.at AND d.decision_id = u.id
+    LOOP
+      v_all[v_one.ord] := v_one;
+    END LOOP;
   END IF;
 
   IF cardinality(s_session) > 0 THEN
-    UPDATE usher.seat t
-       SET last_seen_at = greatest(t.last_seen_at, v_now - u.age),
-           expires_at = greatest(t.expires_at, v_now - u.age + t.seat_ms * interval '1 millisecond'),
-           requests = greatest(t.requests, u.requests), bytes = greatest(t.bytes, u.bytes)
-      FROM (SELECT session_id, min(age) * interval '1 millisecond' AS age, max(requests) AS requests, max(bytes) AS bytes
-              FROM unnest(s_session, s_age, s_close, s_requests, s_bytes) AS s(session_id, age, closes, requests, bytes)
-             WHERE NOT closes GROUP BY session_id) u
-     WHERE t.session_id = u.session_id
-       AND greatest(t.expires_at, v_now - u.age + t.seat_ms * interval '1 millisecond') > v_now;
-    -- A close does nothing if anybody saw life after its sign. Half a second covers what the two ways took.
-    WITH ends AS (
-      SELECT t.session_id, s.reason
-        FROM unnest(s_session, s_age, s_close, s_reason) AS s(session_id, age, closes, reason)
-        JOIN usher.seat t USING (session_id)
-       WHERE s.closes AND t.last_seen_at <= v_now - s.age * interval '1 millisecond' + interval '500 milliseconds'
-    ), sums AS (
-      UPDATE usher.seat t SET requests = greatest(t.requests, u.requests), bytes = greatest(t.bytes, u.bytes)
-        FROM (SELECT session_id, max(requests) AS requests, max(bytes) AS bytes
-                FROM unnest(s_session, s_close, s_requests, s_bytes) AS s(session_id, closes, requests, bytes)
-               WHERE closes GROUP BY session_id) u
-       WHERE t.session_id = u.session_id
-    )
-    SELECT array_agg(session_id), array_agg(reason) INTO v_ids, s_reason FROM ends;
-    IF v_ids IS NOT NULL THEN
-      PERFORM usher.end_seats(v_now, array_fill(0, ARRAY[cardinality(v_ids)]), v_ids, s_reason, NULL);
-    END IF;
+    PERFORM usher.note_signs(v_now, s_session, s_age, s_close, s_reason, s_requests, s_bytes);
   END IF;
 
   -- A re-decision that the checks refused ends its session.
-  SELECT array_agg(u.id) INTO v_ids FROM unnest(q_close) WITH ORDINALITY AS u(id, ord)
-   WHERE u.id IS NOT NULL AND NOT u.ord::integer = ANY (v_stored);
+  SELECT array_agg(u.id), array_agg(0), array_agg('denied'::text) INTO v_ids, v_ords, v_whys
+    FROM unnest(q_close) WITH ORDINALITY AS u(id, ord)
+   WHERE u.id IS NOT NULL AND v_all[u.ord] IS NULL;
   IF v_ids IS NOT NULL THEN
-    PERFORM usher.end_seats(v_now, array_fill(0, ARRAY[cardinality(v_ids)]), v_ids,
-                            array_fill('denied'::text, ARRAY[cardinality(v_ids)]), NULL);
+    PERFORM usher.end_seats(v_now, v_ords, v_ids, v_whys, NULL);
   END IF;
 
   FOR r IN 1 .. v_rounds LOOP
-    SELECT array_agg(j) INTO v_round FROM (
-      SELECT array_agg(u.ord::integer) AS ord, array_agg(key) AS key, array_agg(subject) AS subject, array_agg(token) AS token,
-             array_agg(stream) AS stream, array_agg(device) AS device, array_agg(still) AS still, array_agg(lim) AS lim,
-             array_agg(mode) AS mode, array_agg(session_id) AS session_id, array_agg(replaces) AS replaces,
-             array_agg(id) AS id, array_agg(reason) AS reason
-        FROM unnest(q_open, q_round, q_key, q_subject, q_token, q_stream, q_device, q_still, q_limit, q_mode, q_session, q_replaces, q_id, q_reason)
-             WITH ORDINALITY AS u(opens, round, key, subject, token, stream, device, still, lim, mode, session_id, replaces, id, reason, ord)
-       WHERE u.opens AND u.round = r AND NOT u.ord::integer = ANY (v_stored)) i,
-      LATERAL usher.judge(v_now, i.ord, i.key, i.subject, i.token, i.stream, i.device, i.still, i.lim, i.mode,
-                          i.session_id, i.replaces, i.id, i.reason) AS j
-     WHERE i.ord IS NOT NULL;
+    SELECT array_agg(j) INTO v_round
+      FROM usher.judge(v_now, r, CASE WHEN p_check THEN v_all END, q_open, q_round, q_key, q_subject, q_token, q_stream, q_device,
+                       q_still, q_keep, q_limit, q_mode, q_session, q_replaces, q_id, q_reason) j;
     CONTINUE WHEN v_round IS NULL;
 
-    SELECT array_agg(x.ord), array_agg(x.id), array_agg(x.reason), array_agg(q_device[x.ord])
-      INTO v_end_ord, v_ids, v_end_reason, v_end_device
+    SELECT array_agg(x.ord), array_agg(x.id), array_agg(x.reason), array_agg(q_device[x.ord]) INTO v_ords, v_ids, v_whys, v_by
       FROM (SELECT v.ord, unnest(v.expired) AS id, 'expired' AS reason FROM unnest(v_round) v WHERE v.expired IS NOT NULL
             UNION ALL SELECT v.ord, unnest(v.reused), 'id_reused' FROM unnest(v_round) v WHERE v.reused IS NOT NULL
             UNION ALL SELECT v.ord, unnest(v.zapped), 'zapped' FROM unnest(v_round) v WHERE v.zapped IS NOT NULL
@@ -304,24 +321,34 @@ BEGIN
             UNION ALL SELECT v.ord, unnest(v.denied), 'denied' FROM unnest(v_round) v WHERE v.denied IS NOT NULL) x
      WHERE x.id IS NOT NULL;
     IF v_ids IS NOT NULL THEN
-      SELECT array_agg(e) INTO v_ends FROM usher.end_seats(v_now, v_end_ord, v_ids, v_end_reason, v_end_device) e;
+      SELECT array_agg(e) INTO v_ends FROM usher.end_seats(v_now, v_ords, v_ids, v_whys, v_by) e;
       v_ended := v_ended || COALESCE(v_ends, '{}');
     END IF;
 
-    INSERT INTO usher.seat (session_id, key, subject, token, decision_id, opened_at, last_seen_at, expires_at, seat_ms, lease_ms,
-           realm, user_id, stream, device, node, caller, region, edge, ip, user_agent)
-    SELECT v.session_id, q_key[v.ord], q_subject[v.ord], q_token[v.ord], v.decision_id, v_now, v_now,
-           v_now + q_seat[v.ord] * interval '1 millisecond', q_seat[v.ord], q_lease[v.ord],
-           q_realm[v.ord], q_user[v.ord], q_stream[v.ord], q_device[v.ord], q_node[v.ord], q_caller[v.ord],
-           q_region[v.ord], q_edge[v.ord], q_ip[v.ord], q_agent[v.ord]
-      FROM unnest(v_round) v
-     WHERE v.outcome = 'allow' AND NOT v.repeated
-     ORDER BY q_key[v.ord]
-    ON CONFLICT (key) DO NOTHING;
-    GET DIAGNOSTICS v_got = ROW_COUNT;
-    SELECT count(*) INTO v_want FROM unnest(v_round) v WHERE v.outcome = 'allow' AND NOT v.repeated;
-    IF v_got < v_want THEN
-      RAISE EXCEPTION 'a session key was taken meanwhile' USING ERRCODE = 'UR002';
+    v_want := 0;
+    FOREACH v_one IN ARRAY v_round LOOP
+      v_all[v_one.ord] := v_one;
+      IF v_one.outcome = 'allow' AND NOT v_one.repeated THEN
+        v_want := v_want + 1;
+      END IF;
+    END LOOP;
+
+    IF v_want > 0 THEN
+      INSERT INTO usher.seat (session_id, key, subject, token, decision_id, opened_at, last_seen_at, expires_at, seat_ms, lease_ms,
+             realm, user_id, stream, device, node, caller, region, edge, ip, user_agent)
+      SELECT q.session_id, q.key, q.subject, q.token, q.decision_id, v_now, v_now, v_now + q.seat * interval '1 millisecond',
+             q.seat, q.lease, q.realm, q.usr, q.stream, q.device, q.node, q.caller, q.region, q.edge, q.ip, q.agent
+        FROM unnest(q_round, v_all, q_key, q_subject, q_token, q_seat, q_lease, q_realm, q_user, q_stream, q_device, q_node, q_caller,
+                    q_region, q_edge, q_ip, q_agent)
+             AS q(round, ord, outcome, reason, session_id, decision_id, repeated, holders, stored, vrealm, vuser, e1, e2, e3, e4, e5,
+                  key, subject, token, seat, lease, realm, usr, stream, device, node, caller, region, edge, ip, agent)
+       WHERE q.round = r AND q.outcome = 'allow' AND NOT q.repeated
+       ORDER BY q.key
+      ON CONFLICT (key) DO NOTHING;
+      GET DIAGNOSTICS v_got = ROW_COUNT;
+      IF v_got < v_want THEN
+        RAISE EXCEPTION 'a session key was taken meanwhile' USING ERRCODE = 'UR002';
+      END IF;
     END IF;
 
     IF v_want < cardinality(v_round) THEN
@@ -338,17 +365,21 @@ BEGIN
         FROM unnest(v_round) v WHERE q_still[v.ord] ORDER BY 1
       ON CONFLICT (key) DO UPDATE SET until = EXCLUDED.until;
     END IF;
-    v_all := v_all || v_round;
   END LOOP;
 
   -- An open whose seat a later round took was never let in; only a zapped one is tolerated for a while.
   IF v_rounds > 1 THEN
-    SELECT array_agg(CASE WHEN v.outcome = 'deny' OR t.session_id IS NOT NULL OR e.reason = 'zapped' THEN v
-             ELSE ROW(v.ord, 'deny', 'evicted', v.session_id, q_id[v.ord], v.repeated, NULL, NULL, NULL, NULL, NULL, NULL)::usher.ledger_verdict END)
-      INTO v_all
-      FROM unnest(v_all) v
-      LEFT JOIN usher.seat t ON t.session_id = v.session_id
-      LEFT JOIN unnest(v_ended) e ON e.session_id = v.session_id;
+    FOR v_one IN
+      SELECT v.* FROM unnest(v_all) v
+       WHERE v.outcome = 'allow' AND NOT v.stored
+         AND NOT EXISTS (SELECT 1 FROM usher.seat t WHERE t.session_id = v.session_id)
+         AND NOT EXISTS (SELECT 1 FROM unnest(v_ended) e WHERE e.session_id = v.session_id AND e.reason = 'zapped')
+    LOOP
+      v_one.outcome := 'deny';
+      v_one.reason := 'evicted';
+      v_one.decision_id := q_id[v_one.ord];
+      v_all[v_one.ord] := v_one;
+    END LOOP;
   END IF;
 
   -- A question that repeats a session writes no row that would show that it is stored itself.
@@ -358,33 +389,32 @@ BEGIN
     RAISE EXCEPTION 'a question is stored already' USING ERRCODE = 'UR001';
   END IF;
 
-  SELECT count(*) INTO v_want FROM unnest(v_all) v WHERE v.outcome = 'deny' OR NOT v.repeated;
-  v_want := v_want + (SELECT count(*) FROM unnest(q_open) WITH ORDINALITY AS u(opens, ord)
-                       WHERE NOT u.opens AND NOT u.ord::integer = ANY (v_stored));
+  SELECT count(*) INTO v_want FROM unnest(v_all) v WHERE v.ord IS NULL OR NOT v.stored AND (v.outcome = 'deny' OR NOT v.repeated);
   IF v_want > 0 THEN
-    WITH rows AS (
-      SELECT u.ord::integer AS ord, COALESCE(v.outcome, q_outcome[u.ord]) AS outcome, COALESCE(v.reason, q_reason[u.ord]) AS reason,
-             v.session_id, v.holders
-        FROM unnest(q_open) WITH ORDINALITY AS u(opens, ord)
-        LEFT JOIN unnest(v_all) v ON v.ord = u.ord
-       WHERE NOT u.ord::integer = ANY (v_stored) AND (v.ord IS NULL OR v.outcome = 'deny' OR NOT v.repeated)
+    WITH rows AS MATERIALIZED (
+      SELECT q.*, COALESCE(q.voutcome, q.outcome) AS final, COALESCE(q.vreason, q.reason) AS why
+        FROM unnest(v_all, q_open, q_id, q_at, q_trace, q_revision, q_us, q_steps, q_outcome, q_reason, q_region, q_edge, q_node,
+                    q_caller, q_stream, q_realm, q_user, q_ip)
+             AS q(ord, voutcome, vreason, session_id, decision_id, repeated, holders, stored, vrealm, vuser, e1, e2, e3, e4, e5,
+                  opens, id, at, trace, revision, us, steps, outcome, reason, region, edge, node, caller, stream, realm, usr, ip)
+       WHERE q.ord IS NULL OR NOT q.stored AND (q.voutcome = 'deny' OR NOT q.repeated)
+       ORDER BY q.id
     ), written AS (
       INSERT INTO usher.decision (at, decision_id, session_id, trace_id, policy_revision, duration_us, outcome, reason,
              region, edge, node, caller, stream, realm, user_id, ip)
-      SELECT q_at[ord], q_id[ord], session_id, q_trace[ord], q_revision[ord],
-             q_us[ord] + (extract(epoch FROM clock_timestamp() - v_start) * 1000000)::bigint, outcome, reason,
-             q_region[ord], q_edge[ord], q_node[ord], q_caller[ord], q_stream[ord], q_realm[ord], q_user[ord], q_ip[ord]
-        FROM rows ORDER BY q_id[ord]
+      SELECT at, id, session_id, trace, revision, us + (extract(epoch FROM clock_timestamp() - v_start) * 1000000)::bigint,
+             final, why, region, edge, node, caller, stream, realm, usr, ip
+        FROM rows
       ON CONFLICT DO NOTHING
       RETURNING 1
     ), steps AS (
       INSERT INTO usher.decision_steps (at, decision_id, steps)
-      SELECT q_at[ord], q_id[ord],
-             CASE WHEN q_open[ord] THEN left(q_steps[ord], -1) || CASE WHEN q_steps[ord] = '[]' THEN '' ELSE ',' END
-               || json_build_object('n', 'seat', 'r', reason, 't', COALESCE(holders, ''),
-                                    'us', (extract(epoch FROM clock_timestamp() - v_start) * 1000000)::bigint)::text || ']'
-             ELSE q_steps[ord] END
-        FROM rows ORDER BY q_id[ord]
+      SELECT at, id,
+             CASE WHEN opens THEN left(steps, -1) || CASE WHEN steps = '[]' THEN '' ELSE ',' END
+               || '{"n":"seat","r":' || to_json(why)::text || COALESCE(',"t":' || to_json(holders)::text, '')
+               || ',"us":' || (extract(epoch FROM clock_timestamp() - v_start) * 1000000)::bigint::text || '}]'
+             ELSE steps END
+        FROM rows
     )
     SELECT count(*) INTO v_got FROM written;
     IF v_got < v_want THEN
@@ -393,27 +423,30 @@ BEGIN
   END IF;
 
   RETURN QUERY
-  SELECT 0::smallint, u.ord::integer - 1, COALESCE(v.decision_id, d.decision_id, q_id[u.ord]),
-         COALESCE(v.outcome, d.outcome, q_outcome[u.ord]), COALESCE(v.reason, d.reason, q_reason[u.ord]),
-         COALESCE(d.realm, q_realm[u.ord]), CASE WHEN d.decision_id IS NULL THEN q_user[u.ord] ELSE d.user_id END,
-         CASE WHEN d.decision_id IS NULL THEN v.session_id ELSE d.session_id END,
-         t.session_id IS NOT NULL, COALESCE(v.repeated, d.decision_id IS NOT NULL), NULL::text, v.holders,
+  SELECT 0::smallint, q.n::integer - 1, COALESCE(q.decision_id, q.id), COALESCE(q.voutcome, q.outcome), COALESCE(q.vreason, q.reason),
+         COALESCE(q.vrealm, q.realm), CASE WHEN q.stored THEN q.vuser ELSE q.usr END, q.session_id,
+         t.session_id IS NOT NULL, COALESCE(q.repeated, false), NULL::text, q.holders,
          NULL::bigint, NULL::uuid, NULL::uuid, NULL::text, NULL::text, NULL::text, NULL::bigint, NULL::boolean, v_now
-    FROM unnest(q_open) WITH ORDINALITY AS u(opens, ord)
-    LEFT JOIN unnest(v_all) v ON v.ord = u.ord
-    LEFT JOIN usher.decision d ON u.ord::integer = ANY (v_stored) AND d.at = q_at[u.ord] AND d.decision_id = q_id[u.ord]
-    LEFT JOIN usher.seat t ON t.session_id = COALESCE(v.session_id, d.session_id)
-  UNION ALL
-  SELECT 1::smallint, u.ord::integer - 1, NULL, NULL, NULL, NULL, NULL, u.session_id, t.session_id IS NOT NULL, NULL,
-         CASE WHEN t.session_id IS NULL THEN
-           (SELECT h.close_reason FROM usher.session_history h WHERE h.session_id = u.session_id ORDER BY h.closed_at DESC LIMIT 1) END,
-         NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, v_now
-    FROM unnest(s_session) WITH ORDINALITY AS u(session_id, ord)
-    LEFT JOIN usher.seat t ON t.session_id = u.session_id
-  UNION ALL
-  SELECT e.kind, e.ord - 1, e.decision_id, e.outcome, e.reason, e.realm, e.user_id, e.session_id, e.live, e.repeated, e.closed,
-         e.holders, e.outbox, e.key, e.subject, e.stream, e.device, e.node, e.bar_ms, e.bar_device, e.at
-    FROM unnest(v_ended) e;
+    FROM unnest(v_all, q_id, q_outcome, q_reason, q_realm, q_user) WITH ORDINALITY
+         AS q(ord, voutcome, vreason, session_id, decision_id, repeated, holders, stored, vrealm, vuser, e1, e2, e3, e4, e5,
+              id, outcome, reason, realm, usr, n)
+    LEFT JOIN usher.seat t ON t.session_id = q.session_id;
+  IF cardinality(s_session) > 0 THEN
+    RETURN QUERY
+    SELECT 1::smallint, u.ord::integer - 1, NULL::uuid, NULL::text, NULL::text, NULL::text, NULL::text, u.session_id,
+           t.session_id IS NOT NULL, NULL::boolean,
+           CASE WHEN t.session_id IS NULL THEN
+             (SELECT h.close_reason FROM usher.session_history h WHERE h.session_id = u.session_id ORDER BY h.closed_at DESC LIMIT 1) END,
+           NULL::text, NULL::bigint, NULL::uuid, NULL::uuid, NULL::text, NULL::text, NULL::text, NULL::bigint, NULL::boolean, v_now
+      FROM unnest(s_session) WITH ORDINALITY AS u(session_id, ord)
+      LEFT JOIN usher.seat t ON t.session_id = u.session_id;
+  END IF;
+  IF cardinality(v_ended) > 0 THEN
+    RETURN QUERY
+    SELECT e.kind, e.ord - 1, e.decision_id, e.outcome, e.reason, e.realm, e.user_id, e.session_id, e.live, e.repeated, e.closed,
+           e.holders, e.outbox, e.key, e.subject, e.stream, e.device, e.node, e.bar_ms, e.bar_device, e.at
+      FROM unnest(v_ended) e;
+  END IF;
 END $$;
 -- +goose StatementEnd
 
@@ -431,6 +464,7 @@ END $$;
 DROP FUNCTION usher.kill(uuid, bigint);
 DROP FUNCTION usher.apply;
 DROP FUNCTION usher.judge;
+DROP FUNCTION usher.note_signs;
 DROP FUNCTION usher.sweep(integer);
 DROP FUNCTION usher.tick();
 DROP FUNCTION usher.end_seats;

@@ -1,0 +1,45 @@
+# make up     the whole cluster in one process, on this machine
+# make test   every test of every module, with the race detector, real NATS and real PostgreSQL
+SHELL := /bin/bash
+DATA ?= $(shell scripts/data-dir)
+HTTP ?= 127.0.0.1:8080
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+build_flags = -trimpath -ldflags "-X main.version=$(VERSION)"
+roles = edge worker recorder
+
+.PHONY: up build test bench lint generate check clean
+
+up:
+	@scripts/install postgres
+	@$(MAKE) --no-print-directory build
+	@exec bin/usher up --data "$(DATA)" --http "$(HTTP)" $(ARGS)
+
+# Without cgo the programs are static: they run on any machine of the kind.
+build:
+	@mkdir -p bin
+	CGO_ENABLED=0 go build $(build_flags) -o bin/usher ./services/usher/cmd/usher
+	$(foreach r,$(roles),CGO_ENABLED=0 go build $(build_flags) -o bin/usher-$(r) ./services/$(r)/cmd/usher-$(r) &&) true
+
+test:
+	@scripts/install postgres compiler nginx
+	go test -race -timeout 9m work
+
+# Ratios to a yardstick in the same run: bench/README.md.
+bench:
+	@scripts/install postgres
+	go test -run '^$$' -bench . -benchtime 3s -count 1 ./services/usher/...
+
+lint:
+	@scripts/lint
+
+generate:
+	@scripts/install protoc
+	@scripts/generate
+
+# What CI runs.
+check:
+	@.ci/run
+
+clean:
+	rm -rf bin

@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,8 +25,12 @@ type Batch struct {
 	Stream      string
 	Incarnation time.Time // the stream's creation: a stream made anew starts at 1 again
 	After, Last uint64    // the position before and after this batch
-	Decisions   []*usherv1.DecisionRow
-	Repeats     []*usherv1.Repeats
+	// Decisions are what edges answered by themselves: they stand.
+	Decisions []*usherv1.DecisionRow
+	// Uncounted are what workers answered while the ledger was away. They stand, unless the edge
+	// did not wait for them and answered by itself.
+	Uncounted []*usherv1.DecisionRow
+	Repeats   []*usherv1.Repeats
 }
 
 // Recorded is what became of a batch.
@@ -48,16 +53,19 @@ ON CONFLICT (stream) DO UPDATE SET incarnation = EXCLUDED.incarnation, seq = EXC
  WHERE (p.incarnation = EXCLUDED.incarnation AND p.seq = @after)
     OR (p.incarnation <> EXCLUDED.incarnation AND @after = 0)`
 
-	// What an edge answered by itself stands: it replaces a row that a worker committed under the same id.
 	reportSQL = `
-INSERT INTO usher.decision AS d (at, decision_id, session_id, trace_id, policy_revision, duration_us, repeats, by_edge,
+INSERT INTO usher.decision (at, decision_id, session_id, trace_id, policy_revision, duration_us, repeats, by_edge,
        outcome, reason, region, edge, node, caller, stream, realm, user_id, ip)
-VALUES (@at, @id, @session, @trace, @revision, @us, @repeats, true, @outcome, @reason, @region, @edge, @node, @caller,
+VALUES (@at, @id, @session, @trace, @revision, @us, @repeats, @by_edge, @outcome, @reason, @region, @edge, @node, @caller,
        @stream, @realm, @user, @ip)
-ON CONFLICT (at, decision_id) DO UPDATE
-   SET outcome = EXCLUDED.outcome, reason = EXCLUDED.reason, by_edge = true, repeats = greatest(d.repeats, EXCLUDED.repeats)
- WHERE NOT d.by_edge
-RETURNING xmax = 0`
+ON CONFLICT DO NOTHING`
+
+	// What was answered stands: it replaces a row that a worker committed under the same id while nobody waited any
+	// more. An edge's own word is the last.
+	overrideSQL = `
+UPDATE usher.decision
+   SET outcome = @outcome, reason = @reason, by_edge = @by_edge, repeats = greatest(repeats, @repeats)
+ WHERE at = @at AND decision_id = @id AND NOT by_edge`
 
 	reportStepsSQL = `
 INSERT INTO usher.decision_steps (at, decision_id, steps)
@@ -107,7 +115,12 @@ func (s *Store) Record(ctx context.Context, b Batch) (Recorded, error) {
 			return ErrPositionMoved
 		}
 		for _, row := range b.Decisions {
-			if err := guarded(ctx, tx, &done, func(tx pgx.Tx) error { return report(ctx, tx, row, &done) }); err != nil {
+			if err := guarded(ctx, tx, &done, func(tx pgx.Tx) error { return report(ctx, tx, row, true, &done) }); err != nil {
+				return err
+			}
+		}
+		for _, row := range b.Uncounted {
+			if err := guarded(ctx, tx, &done, func(tx pgx.Tx) error { return report(ctx, tx, row, false, &done) }); err != nil {
 				return err
 			}
 		}
@@ -139,31 +152,40 @@ func guarded(ctx context.Context, tx pgx.Tx, done *Recorded, f func(pgx.Tx) erro
 	}
 }
 
-func report(ctx context.Context, tx pgx.Tx, row *usherv1.DecisionRow, done *Recorded) error {
+func report(ctx context.Context, tx pgx.Tx, row *usherv1.DecisionRow, byEdge bool, done *Recorded) error {
 	args, err := rowArgs(row)
 	if err != nil {
 		return err
 	}
-	var fresh bool
-	err = tx.QueryRow(ctx, reportSQL, args).Scan(&fresh)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return nil // reported before
-	case err != nil:
+	args["by_edge"] = byEdge
+	tag, err := tx.Exec(ctx, reportSQL, args)
+	if err != nil {
 		return err
-	case fresh:
-		done.New++
-	default:
-		done.Overridden++
 	}
-	if row.GetOutcome() == "deny" && !fresh {
-		var n int
-		if err := tx.QueryRow(ctx, unseatSQL, args).Scan(&n); err != nil {
-			return err
-		}
+	if tag.RowsAffected() == 1 {
+		done.New++
+	} else if over, err := override(ctx, tx, args); err != nil || !over {
+		return err
+	} else {
+		done.Overridden++
 	}
 	_, err = tx.Exec(ctx, reportStepsSQL, args)
 	return err
+}
+
+// override lets what was answered stand in place of what a worker committed; false when the row is an edge's word already.
+func override(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs) (bool, error) {
+	tag, err := tx.Exec(ctx, overrideSQL, args)
+	if err != nil || tag.RowsAffected() == 0 {
+		return false, err
+	}
+	if args["outcome"] == "deny" {
+		var n int
+		if err := tx.QueryRow(ctx, unseatSQL, args).Scan(&n); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func repeat(ctx context.Context, tx pgx.Tx, r *usherv1.Repeats) error {
@@ -185,7 +207,7 @@ func rowArgs(row *usherv1.DecisionRow) (pgx.NamedArgs, error) {
 		"revision": row.GetPolicyRevision(), "us": row.GetDurationUs(), "repeats": row.GetRepeats(),
 		"outcome": row.GetOutcome(), "reason": row.GetReason(), "region": row.GetRegion(), "edge": row.GetEdge(),
 		"node": row.GetNode(), "caller": row.GetCaller(), "stream": row.GetStream(), "realm": row.GetRealm(),
-		"user": optionalText(row.GetUser()), "ip": optionalText(row.GetIp()), "steps": cmpOr(row.GetSteps(), "[]"),
+		"user": optionalText(row.GetUser()), "ip": optionalText(row.GetIp()), "steps": cmp.Or(row.GetSteps(), "[]"),
 	}, nil
 }
 
@@ -198,10 +220,3 @@ func optionalID(b []byte) pgtype.UUID {
 }
 
 func optionalText(s string) pgtype.Text { return pgtype.Text{String: s, Valid: s != ""} }
-
-func cmpOr(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
-}

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -13,7 +14,7 @@ type CommitterOptions struct {
 	MaxBatch int
 	// InFlight is how many calls may run at once (2): while they run, the next batch fills.
 	InFlight int
-	// Queue is how many items may wait (MaxBatch × 16); more are refused with ErrUnavailable.
+	// Queue is how many items may wait (MaxBatch × 16); more are refused with ErrOverload.
 	Queue int
 	// Observe is called after each call with its size, its time and its error; nil for none.
 	Observe func(items int, took time.Duration, err error)
@@ -51,9 +52,9 @@ func NewCommitter(l Ledger, o CommitterOptions) *Committer {
 	return &Committer{ledger: l, opts: o, queue: make(chan *waiting, o.Queue), done: make(chan struct{})}
 }
 
-// Do applies one item and returns its result. The error is ErrUnavailable
-// (wrapped: nothing is known about the item), an item's own ErrBadItem, or ctx's
-// cause; after the latter the item may still have been applied.
+// Do applies one item and returns its result. The error wraps ErrUnavailable (nothing
+// is known about the item), ErrOverload (it was not begun), the item's own ErrBadItem, or
+// is ctx's cause; after the latter the item may still have been applied.
 func (c *Committer) Do(ctx context.Context, item Item) (Result, error) {
 	w := &waiting{ctx: ctx, item: item, since: time.Now(), ready: make(chan struct{})}
 	if err := c.enqueue(w); err != nil {
@@ -63,7 +64,8 @@ func (c *Committer) Do(ctx context.Context, item Item) (Result, error) {
 }
 
 // DoAll applies several items, perhaps in several calls; results stand in the
-// order of the items. The first error of any item is returned.
+// order of the items. The error is the first of any item; an ErrBadItem yields to others,
+// since it stands for its own item alone.
 func (c *Committer) DoAll(ctx context.Context, items []Item) ([]Result, error) {
 	all := make([]*waiting, len(items))
 	var failed error
@@ -79,7 +81,7 @@ func (c *Committer) DoAll(ctx context.Context, items []Item) ([]Result, error) {
 	for i, w := range all {
 		r, err := c.wait(ctx, w)
 		results[i] = r
-		if err != nil && failed == nil {
+		if err != nil && (failed == nil || errors.Is(failed, ErrBadItem)) {
 			failed = err
 		}
 	}
@@ -96,7 +98,7 @@ func (c *Committer) enqueue(w *waiting) error {
 	case c.queue <- w:
 		return nil
 	default:
-		return fmt.Errorf("group commit queue is full: %w", ErrUnavailable)
+		return fmt.Errorf("%d items wait for the group commit: %w", cap(c.queue), ErrOverload)
 	}
 }
 

@@ -22,6 +22,10 @@ import (
 // about the items. Sending the same items again is always safe.
 var ErrUnavailable = errors.New("session ledger is unavailable")
 
+// ErrOverload means that too many items wait already: this one was not begun, and another
+// worker may have room. It says nothing about the ledger.
+var ErrOverload = errors.New("session ledger has too much to do here")
+
 // ErrBadItem means that this one item can never be stored (text that is not
 // UTF-8, a time outside the calendar). Its neighbours are not affected.
 var ErrBadItem = errors.New("item cannot be stored")

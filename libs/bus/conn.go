@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
-	"usher.internal/libs/telemetry"
 	names "usher.internal/schemas/nats"
 )
 
@@ -28,8 +26,6 @@ const (
 	pingsOut     = 2
 	// apiTimeout bounds calls of the JetStream API that come without a deadline.
 	apiTimeout = 5 * time.Second
-	// lameDuckSpread keeps all clients of a leaving server from moving at once.
-	lameDuckSpread = 5 * time.Second
 )
 
 // Config says where the bus is and who we are.
@@ -71,7 +67,9 @@ type Conn struct {
 	js      jetstream.JetStream
 
 	link     atomic.Pointer[link]
-	subjects sync.Map // route → subject, checked once
+	away     seldom             // limits lines about a server that cannot be reached
+	refusals map[string]*seldom // limits lines about faults, by kind; never changes
+	subjects sync.Map           // route → subject, checked once
 }
 
 // link is one life of the connection.
@@ -102,7 +100,10 @@ func Connect(cfg Config, log *slog.Logger) (*Conn, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	c := &Conn{cfg: cfg, log: log, tracer: cfg.Tracer, metrics: newMetrics(cfg.Metrics)}
+	c := &Conn{
+		cfg: cfg, log: log, tracer: cfg.Tracer, metrics: newMetrics(cfg.Metrics),
+		refusals: map[string]*seldom{faultPermission: {}, faultSlow: {}, faultOther: {}},
+	}
 	if c.tracer == nil {
 		c.tracer = noop.NewTracerProvider().Tracer("")
 	}
@@ -205,57 +206,4 @@ func (c *Conn) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("draining NATS connection: %w", context.Cause(ctx))
 	}
-}
-
-func (c *Conn) onConnect(nc *nats.Conn, what string) {
-	c.metrics.connected.Set(1)
-	l := c.link.Load()
-	l.once.Do(func() { close(l.up) })
-	c.log.Info(what, slog.String(telemetry.Address, nc.ConnectedUrlRedacted()))
-}
-
-func (c *Conn) onDisconnect(_ *nats.Conn, err error) {
-	c.metrics.connected.Set(0)
-	c.metrics.faults.WithLabelValues("disconnect").Inc()
-	old := c.link.Swap(newLink())
-	old.down(ErrDisconnected)
-	if err == nil {
-		c.log.Info("nats connection closed")
-		return
-	}
-	c.log.Warn("nats connection lost", slog.Any(telemetry.Error, err))
-}
-
-func (c *Conn) onReconnectError(_ *nats.Conn, err error) {
-	c.log.Debug("nats cannot be reached", slog.Any(telemetry.Error, err))
-}
-
-// onError hears what the server refuses long after the call that caused it.
-func (c *Conn) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
-	kind, fault := "other", error(nil)
-	switch {
-	case errors.Is(err, nats.ErrPermissionViolation), errors.Is(err, nats.ErrAuthorization),
-		errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
-		kind, fault = "permission", fmt.Errorf("%w: %w", ErrPermission, err)
-	case errors.Is(err, nats.ErrSlowConsumer):
-		kind, fault = "slow_consumer", fmt.Errorf("%w: %w", ErrSlowConsumer, err)
-	}
-	c.metrics.faults.WithLabelValues(kind).Inc()
-	attrs := []any{slog.String(telemetry.Kind, kind), slog.Any(telemetry.Error, err)}
-	if sub != nil {
-		attrs = append(attrs, slog.String(telemetry.Subject, sub.Subject))
-	}
-	c.log.Error("nats reported an error", attrs...)
-	if fault != nil && c.cfg.OnFault != nil {
-		c.cfg.OnFault(fault)
-	}
-}
-
-// onLameDuck leaves a server that is about to stop before it throws us out.
-func (c *Conn) onLameDuck(nc *nats.Conn) {
-	wait := rand.N(lameDuckSpread)
-	c.log.Info("nats server is leaving", slog.Duration("moving_in", wait))
-	time.AfterFunc(wait, func() {
-		_ = nc.ForceReconnect() // it fails only when the connection is closed
-	})
 }

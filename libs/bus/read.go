@@ -49,6 +49,9 @@ type PositionFunc = func(incarnation time.Time) (seq uint64, err error)
 // came. It goes on when f returned nil. It repeats the batch while f fails, waiting
 // at most a second between; on ErrMoved it asks for the position again. After every
 // fault of NATS it asks again too: the stored position is the only one that counts.
+// Only when the stream is shorter than that are entries given again that were stored
+// before (Last is then less than After): their ids must keep them from being stored
+// twice.
 // It returns nil when ctx ends, and an error only for arguments that cannot work.
 func (c *Conn) ReadJournal(ctx context.Context, region string, from PositionFunc, batch int, wait time.Duration,
 	f func(context.Context, JournalBatch) error,
@@ -115,10 +118,11 @@ func (r *reader) start(ctx context.Context, st jetstream.Stream) (uint64, error)
 	first, last := info.State.FirstSeq, info.State.LastSeq
 	if stored > last {
 		// The server lost writes that it had acknowledged (power loss without
-		// SyncAlways) and gives their numbers to new entries: read those.
+		// SyncAlways) and gave their numbers to new entries, nobody knows from where
+		// on. All are read again; their ids keep those stored from being stored twice.
 		r.c.log.Error("journal is shorter than the stored position", slog.String(telemetry.NATSStream, r.stream),
 			slog.Uint64(telemetry.Sequence, stored), slog.Uint64(telemetry.Lost, stored-last))
-		return last + 1, nil
+		return 1, nil
 	}
 	if stored > 0 && first > stored+1 {
 		r.c.log.Error("journal entries expired unread", slog.String(telemetry.NATSStream, r.stream),

@@ -15,43 +15,59 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"usher.internal/libs/pgd"
+	"usher.internal/libs/testkit"
 )
 
-func TestServer(t *testing.T) {
+// TestCluster leads one cluster through its life: initdb is what costs time.
+func TestCluster(t *testing.T) {
 	t.Parallel()
-	dir := setup(t)
+	dir := testkit.Dir(t)
 	first := start(t, dir)
 	exec(t, first.DSN(), "CREATE TABLE kept (n int)")
 	stop(t, first)
 	stop(t, first) // twice is allowed
-	if err := pingFails(t, first.DSN()); err != nil {
-		t.Error(err)
+	if answers(t, first.DSN()) {
+		t.Error("the server still answers after Stop")
 	}
-
-	second := start(t, dir)
-	if got, want := second.DSN(), first.DSN(); got != want {
-		t.Error("port or password changed over a restart")
+	for _, step := range []struct {
+		name string
+		run  func(t *testing.T, dir, dsn string)
+	}{
+		{"a restart keeps data, port and password", restarts},
+		{"a server left running is adopted", adopts},
+		{"a killed server comes back", comesBack},
+		{"a stale pid file is no obstacle", stalePidFile},
+		{"a port that was taken moves", portTaken},
+		{"a lost connection file is told", lostConnectionFile},
+	} {
+		if !t.Run(step.name, func(t *testing.T) { step.run(t, dir, first.DSN()) }) {
+			return
+		}
 	}
-	exec(t, second.DSN(), "INSERT INTO kept VALUES (1)")
-	dsn, err := pgd.ReadDSN(dir)
-	if err != nil || dsn != second.DSN() {
-		t.Errorf("ReadDSN differs from the running server's, err %v", err)
-	}
-	if second.Adopted() {
-		t.Error("a server that was started says it was adopted")
-	}
-	stop(t, second)
 }
 
-func TestAdopt(t *testing.T) {
-	t.Parallel()
-	dir := setup(t)
+func restarts(t *testing.T, dir, dsn string) {
+	s := start(t, dir)
+	if s.DSN() != dsn {
+		t.Error("port or password changed over a restart")
+	}
+	if got, err := pgd.ReadDSN(dir); err != nil || got != dsn {
+		t.Errorf("ReadDSN differs from the running server's, err %v", err)
+	}
+	if s.Adopted() {
+		t.Error("a server that was started says it was adopted")
+	}
+	exec(t, dsn, "INSERT INTO kept VALUES (1)")
+	stop(t, s)
+}
+
+func adopts(t *testing.T, dir, dsn string) {
 	left := start(t, dir) // as if its owner was killed: nobody stops it
 	adopted := start(t, dir)
 	if !adopted.Adopted() || adopted.PID() != left.PID() {
 		t.Fatalf("adopted = %v, process %d; want process %d", adopted.Adopted(), adopted.PID(), left.PID())
 	}
-	exec(t, adopted.DSN(), "SELECT 1")
+	exec(t, dsn, "INSERT INTO kept VALUES (2)")
 	stop(t, adopted)
 	select {
 	case err := <-left.Failed():
@@ -63,42 +79,33 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-func TestKilledServer(t *testing.T) {
-	t.Parallel()
-	dir := setup(t)
-	first := start(t, dir)
-	exec(t, first.DSN(), "CREATE TABLE kept (n int)")
-	if err := syscall.Kill(first.PID(), syscall.SIGKILL); err != nil {
+func comesBack(t *testing.T, dir, dsn string) {
+	s := start(t, dir)
+	if err := syscall.Kill(s.PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	<-first.Failed()
+	<-s.Failed()
 	again := start(t, dir) // at once, while backends may still hold the memory
-	exec(t, again.DSN(), "INSERT INTO kept VALUES (1)")
+	exec(t, dsn, "INSERT INTO kept VALUES (3)")
 	stop(t, again)
 }
 
-func TestStalePidFile(t *testing.T) {
-	t.Parallel()
-	dir := setup(t)
-	stop(t, start(t, dir))
+func stalePidFile(t *testing.T, dir, dsn string) {
 	// The pid was given to another process of the same user, here our own.
 	pid := fmt.Sprintf("%d\n%s/data\n1\n1\n", os.Getpid(), dir)
 	if err := os.WriteFile(filepath.Join(dir, "data", "postmaster.pid"), []byte(pid), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	again := start(t, dir)
-	if again.Adopted() {
+	s := start(t, dir)
+	if s.Adopted() {
 		t.Error("adopted a process that is no PostgreSQL")
 	}
-	stop(t, again)
+	exec(t, dsn, "INSERT INTO kept VALUES (4)")
+	stop(t, s)
 }
 
-func TestPortTaken(t *testing.T) {
-	t.Parallel()
-	dir := setup(t)
-	first := start(t, dir)
-	stop(t, first)
-	u, err := url.Parse(first.DSN())
+func portTaken(t *testing.T, dir, dsn string) {
+	u, err := url.Parse(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,36 +114,15 @@ func TestPortTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
-	second := start(t, dir)
-	if second.DSN() == first.DSN() {
+	s := start(t, dir)
+	if s.DSN() == dsn {
 		t.Error("the port did not move")
 	}
-	exec(t, second.DSN(), "SELECT 1")
-	stop(t, second)
-}
-
-func TestUnfinishedInitdb(t *testing.T) {
-	t.Parallel()
-	dir := setup(t)
-	if err := os.MkdirAll(filepath.Join(dir, "data.new", "base"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	stop(t, start(t, dir))
-}
-
-func TestLongPath(t *testing.T) {
-	t.Parallel()
-	// Longer than a unix socket's path can be.
-	dir := filepath.Join(setup(t), "a-rather-long-name-of-a-folder-that-an-operator-chose", "and-another-long-one-below-it-to-be-sure")
-	s := start(t, dir)
-	exec(t, s.DSN(), "SELECT 1")
+	exec(t, s.DSN(), "INSERT INTO kept VALUES (5)")
 	stop(t, s)
 }
 
-func TestLostConnectionFile(t *testing.T) {
-	t.Parallel()
-	dir := setup(t)
-	stop(t, start(t, dir))
+func lostConnectionFile(t *testing.T, dir, _ string) {
 	if err := os.Remove(filepath.Join(dir, "connection.json")); err != nil {
 		t.Fatal(err)
 	}
@@ -145,13 +131,26 @@ func TestLostConnectionFile(t *testing.T) {
 	}
 }
 
+// TestUnfinishedInitdb also uses a path that is longer than a unix socket's can be.
+func TestUnfinishedInitdb(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(testkit.Dir(t), "postgres")
+	deep := filepath.Join(dir, "a-rather-long-name-of-a-folder-that-an-operator-chose", "and-another-long-one-below-it-to-be-sure")
+	if err := os.MkdirAll(filepath.Join(deep, "data.new", "base"), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, deep)
+	exec(t, s.DSN(), "SELECT 1")
+	stop(t, s)
+}
+
 func TestUnreachableDirectory(t *testing.T) {
 	t.Parallel()
-	closed := filepath.Join(setup(t), "closed")
+	closed := filepath.Join(testkit.Dir(t), "postgres")
 	if err := os.Mkdir(closed, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s, err := pgd.Start(t.Context(), pgd.Options{Dir: filepath.Join(closed, "postgres"), Unsafe: true})
+	s, err := pgd.Start(t.Context(), pgd.Options{Dir: filepath.Join(closed, "below"), Unsafe: true})
 	if os.Geteuid() != 0 {
 		// Our own directory: the server runs as we do and may enter it.
 		if err != nil {
@@ -163,24 +162,6 @@ func TestUnreachableDirectory(t *testing.T) {
 	if !errors.Is(err, pgd.ErrNotReachable) {
 		t.Errorf("Start = %v, want ErrNotReachable", err)
 	}
-}
-
-// setup makes a directory that any user may pass: t.TempDir's parents are closed.
-func setup(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "usher-pgd-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(dir, 0o711); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
 }
 
 func start(t *testing.T, dir string) *pgd.Server {
@@ -212,12 +193,12 @@ func exec(t *testing.T, dsn, statement string) {
 	}
 }
 
-func pingFails(t *testing.T, dsn string) error {
+func answers(t *testing.T, dsn string) bool {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), dsn)
 	if err != nil {
-		return nil
+		return false
 	}
 	_ = conn.Close(t.Context())
-	return errors.New("the server still answers after Stop")
+	return true
 }

@@ -4,13 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"os/exec"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -45,9 +41,9 @@ func EmptyDSN(t testing.TB) string {
 // cluster is the one server of this process.
 type cluster struct {
 	*pgd.Server
-	// leash is the watchdog's standard input. While it is open the server lives, so it is held
-	// here: the garbage collector closes files that nothing refers to.
-	leash io.WriteCloser
+	// leash is held here for as long as the process lives: the garbage collector closes
+	// files that nothing refers to.
+	leash *leash
 }
 
 var (
@@ -90,19 +86,11 @@ func admin(ctx context.Context, server *cluster, statement string) error {
 func startCluster() (*cluster, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
 	defer cancel()
-	dir, err := os.MkdirTemp("", "usher-test-")
-	if err != nil {
-		return nil, err
-	}
-	leash, err := startWatchdog(dir)
+	dir, leash, err := makeDir()
 	if err != nil {
 		return nil, err
 	}
 	c := &cluster{leash: leash}
-	// The server may run as another user, who must pass this directory.
-	if err := os.Chmod(dir, 0o711); err != nil {
-		return nil, err
-	}
 	c.Server, err = pgd.Start(ctx, pgd.Options{Dir: dir, Unsafe: true, MaxConnections: 300})
 	if err != nil {
 		return nil, err
@@ -111,31 +99,6 @@ func startCluster() (*cluster, error) {
 		return nil, err
 	}
 	return c, migrate(ctx, c.DSNOf(template))
-}
-
-// watchdog outlives us: when its standard input closes, since this process is gone for
-// whatever reason, it ends the server and removes its directory.
-const watchdog = `
-cat >/dev/null
-if read -r pid <"$1/data/postmaster.pid"; then
-  kill -QUIT "$pid" 2>/dev/null
-  while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
-fi
-rm -rf "$1"
-`
-
-func startWatchdog(dir string) (io.WriteCloser, error) {
-	cmd := exec.Command("sh", "-c", watchdog, "sh", dir)
-	// Ctrl-C reaches the test binary alone; no output is kept open, since `go test` waits for its end.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting the watchdog: %w", err)
-	}
-	return in, nil
 }
 
 func migrate(ctx context.Context, dsn string) error {

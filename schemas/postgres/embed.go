@@ -10,5 +10,6 @@ import "embed"
 //go:embed migrations/*.sql
 var Migrations embed.FS
 
-// VersionTable is where goose keeps what has been applied.
-const VersionTable = "usher_schema_version"
+// VersionTable is where goose keeps what has been applied. It names its schema: for a role called
+// usher the search path begins with the schema usher, once the first migration has made that.
+const VersionTable = "public.usher_schema_version"

@@ -93,8 +93,9 @@ func (s *Service) attempt(ctx context.Context, q *question, d time.Duration) (*u
 		return reply, errClock
 	case usherv1.AuthReply_STATUS_LATE:
 		return nil, errBudget
+	default: // its own fault, or a status of a newer version
+		return nil, errInternal
 	}
-	return nil, errInternal
 }
 
 // pause waits d, or until the deadline.

@@ -154,6 +154,12 @@ func (s *Service) lead(ctx context.Context, q *question, k access.Key) access.De
 			s.table.remove(ses)
 		}
 	}
+	if q.Replaces != uuid.Nil && (err != nil || d.Outcome != access.Allow) {
+		// Nobody has closed the session of whoever had the id before: a worker does so
+		// when it opens the new one.
+		s.table.remove(ses)
+		s.closings.add(sign{ses: ses, id: q.Replaces, at: now, close: access.CloseIDReused})
+	}
 	if d.Outcome != access.Allow {
 		s.denials.put(k, d, s.now())
 	}

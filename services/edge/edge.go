@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -70,6 +71,7 @@ type Service struct {
 	bars     *bars
 	refusals *refusals
 	tallies  *tallies
+	closings closings
 
 	start       time.Time    // of the monotonic clock
 	lastTick    atomic.Int64 // instant of the control stream's last tick
@@ -163,6 +165,8 @@ func (s *Service) serve(ctx context.Context, l net.Listener) error {
 	if err != nil {
 		err = errors.Join(err, srv.Close())
 	}
-	<-failed
+	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -41,8 +42,34 @@ var errLedgerAway = errors.New("the ledger is away")
 type sign struct {
 	ses   *session
 	id    uuid.UUID
-	at    instant // when the sign was seen
-	close bool
+	at    instant            // when the sign was seen
+	close access.CloseReason // "" for a renewal
+}
+
+// closings are sessions that ended on the way of a question, for the sweeper to tell.
+type closings struct {
+	mu   sync.Mutex // guards all below
+	list []sign
+	lost int64 // closes that found no room
+}
+
+func (c *closings) add(g sign) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.list) >= maxCloses {
+		c.lost++
+		return
+	}
+	c.list = append(c.list, g)
+}
+
+// take empties the list; lost is how many found no room in it.
+func (c *closings) take() (list []sign, lost int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list, lost = c.list, c.lost
+	c.list, c.lost = nil, 0
+	return list, lost
 }
 
 // sweeper finds silence and reports signs of life. All of it belongs to one goroutine.
@@ -80,6 +107,11 @@ func (s *Service) sweep(ctx context.Context) error {
 func (w *sweeper) round(ctx context.Context, now instant, last bool) {
 	s := w.s
 	w.renewals = w.renewals[:0]
+	ended, lost := s.closings.take()
+	w.lost += lost
+	for _, g := range ended {
+		w.close(g)
+	}
 	s.table.each(func(ses *session) { w.look(ses, now, last) })
 	s.bars.sweep(now)
 	s.refusals.sweep(now)
@@ -111,7 +143,7 @@ func (w *sweeper) look(ses *session, now instant, last bool) {
 	}
 	if now.since(at) >= ses.silence && !last {
 		if w.s.table.remove(ses) && g.session != uuid.Nil {
-			w.close(sign{ses: ses, id: g.session, at: at, close: true})
+			w.close(sign{ses: ses, id: g.session, at: at, close: access.CloseIdle})
 		}
 		return
 	}
@@ -181,7 +213,7 @@ func (w *sweeper) send(ctx context.Context, part []sign) error {
 func (w *sweeper) ended(part []sign, ends []*usherv1.SeatEnd, now instant) {
 	keys := make(map[uuid.UUID]access.Key, len(part))
 	for _, g := range part {
-		if !g.close {
+		if g.close == "" {
 			keys[g.id] = g.ses.key
 		}
 	}
@@ -194,12 +226,9 @@ func (w *sweeper) ended(part []sign, ends []*usherv1.SeatEnd, now instant) {
 }
 
 func (g sign) message(now instant) *usherv1.SeatSign {
-	m := &usherv1.SeatSign{
-		SessionId: g.id[:], AgeMs: max(now.since(g.at), 0).Milliseconds(), Close: g.close,
+	return &usherv1.SeatSign{
+		SessionId: g.id[:], AgeMs: max(now.since(g.at), 0).Milliseconds(),
+		Close: g.close != "", Reason: string(g.close),
 		Requests: g.ses.requests.Load(), Node: g.ses.node,
 	}
-	if g.close {
-		m.Reason = string(access.CloseIdle)
-	}
-	return m
 }

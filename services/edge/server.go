@@ -46,7 +46,7 @@ func (s *Service) newServer() *http.Server {
 // reset or a 5xx would let viewers in at some callers. It is the edge's only handler:
 // http.ServeMux would answer an odd path with a redirect.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	begin := time.Now()
+	begin, ctx := time.Now(), r.Context()
 	kind, name := route(r.URL.Path)
 	a := s.adapters[kind]
 	if a == nil {
@@ -54,7 +54,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			s.crashed(r.Context(), w, a, p)
+			s.crashed(ctx, w, a, p)
 		}
 	}()
 	if s.draining.Load() {

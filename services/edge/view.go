@@ -79,8 +79,9 @@ func failMode(text string) access.FailMode {
 		return m
 	case "":
 		return access.FailGrace
+	default:
+		return access.FailDeny
 	}
-	return access.FailDeny
 }
 
 func graceOf(ms int64) time.Duration {

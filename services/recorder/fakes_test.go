@@ -56,7 +56,7 @@ func (s *fakeStore) Record(_ context.Context, b pgstore.Batch) (pgstore.Recorded
 	}
 	s.position = b.Last
 	s.batches = append(s.batches, b)
-	return pgstore.Recorded{New: len(b.Decisions)}, nil
+	return pgstore.Recorded{New: len(b.Decisions) + len(b.Uncounted)}, nil
 }
 
 func (s *fakeStore) Outbox(_ context.Context, olderThan time.Duration, limit int) ([]admission.Ended, error) {

@@ -92,12 +92,10 @@ func (s *scribe) record(ctx context.Context, b bus.JournalBatch) error {
 	return err
 }
 
-// read makes rows of a batch's entries. The edges' own answers come first: if a worker
-// journaled another outcome of the same question, the one that the viewer got is the edge's.
+// read makes rows of a batch's entries.
 func (s *scribe) read(ctx context.Context, b bus.JournalBatch) pgstore.Batch {
 	out := pgstore.Batch{Stream: b.Stream, Incarnation: b.Incarnation, After: b.After, Last: b.Last}
 	snapshot := s.snapshot()
-	var uncounted []*usherv1.DecisionRow
 	var refused refusals
 	for i := range b.Entries {
 		e := &b.Entries[i]
@@ -109,12 +107,11 @@ func (s *scribe) read(ctx context.Context, b bus.JournalBatch) pgstore.Batch {
 		case *usherv1.JournalEntry_Decision:
 			out.Decisions = append(out.Decisions, what.Decision)
 		case *usherv1.JournalEntry_Uncounted:
-			uncounted = append(uncounted, what.Uncounted)
+			out.Uncounted = append(out.Uncounted, what.Uncounted)
 		case *usherv1.JournalEntry_Repeats:
 			out.Repeats = append(out.Repeats, what.Repeats)
 		}
 	}
-	out.Decisions = append(out.Decisions, uncounted...)
 	refused.tell(ctx, s.log)
 	return out
 }
@@ -138,6 +135,7 @@ func (s *scribe) check(snapshot *policy.Snapshot, e *bus.Entry) error {
 	}
 }
 
+// count takes both kinds of decisions together, as the store does.
 func (s *scribe) count(b pgstore.Batch, done pgstore.Recorded) {
 	rows := func(kind, result string, n int) {
 		s.metrics.rows.WithLabelValues(kind, result).Add(float64(n))
@@ -145,7 +143,7 @@ func (s *scribe) count(b pgstore.Batch, done pgstore.Recorded) {
 	rows(kindDecision, "stored", done.New)
 	rows(kindDecision, "overridden", done.Overridden)
 	rows(kindDecision, "bad", done.Bad)
-	rows(kindDecision, "duplicate", max(0, len(b.Decisions)-done.New-done.Overridden-done.Bad))
+	rows(kindDecision, "duplicate", max(0, len(b.Decisions)+len(b.Uncounted)-done.New-done.Overridden-done.Bad))
 	rows(kindRepeats, "stored", len(b.Repeats))
 }
 

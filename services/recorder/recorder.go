@@ -20,7 +20,7 @@ import (
 
 var (
 	errNoNATS     = errors.New("not connected to NATS")
-	errNoPostgres = errors.New("Postgres has not answered yet")
+	errNoPostgres = errors.New("no answer from Postgres yet")
 )
 
 // Store is what a recorder needs of Postgres; *pgstore.Store is one.

@@ -129,16 +129,13 @@ func (q *question) refuse(reason access.Reason, text string) {
 // settle writes the verdict down and answers what then stands: the ledger has the last
 // word on an allow, and on a question that was answered before.
 func (a *answerer) settle(ctx context.Context, q *question) *usherv1.AuthReply {
-	if q.isNameless() {
-		if reply, ok := a.prolong(ctx, q); ok {
-			return reply
-		}
-	}
 	result, err := a.commit(ctx, q, a.item(ctx, q))
 	switch {
 	case err == nil:
 		a.teller.tell(result.Ended)
 		return a.reply(q, result)
+	case errors.Is(err, admission.ErrOverload):
+		return a.status(usherv1.AuthReply_STATUS_BUSY)
 	case errors.Is(err, admission.ErrBadItem):
 		return a.refuseBad(ctx, q, err)
 	default:
@@ -186,10 +183,12 @@ func (a *answerer) item(ctx context.Context, q *question) admission.Item {
 		Token:        a.keyer.Fingerprint(q.Token),
 		Device:       access.Clean(q.device(), access.MaxName),
 		StillPlaying: q.StillPlaying,
-		Limit:        v.Limit,
-		Mode:         v.Mode,
-		Seat:         v.Seat,
-		Lease:        v.Lease,
+		// The check that named the user could not be asked.
+		Keep:  v.Unavailable && v.User == "" && q.Session != uuid.Nil,
+		Limit: v.Limit,
+		Mode:  v.Mode,
+		Seat:  v.Seat,
+		Lease: v.Lease,
 	}}
 }
 

@@ -153,11 +153,11 @@ func setup(t *testing.T, f func(context.Context, *access.Request) decide.Verdict
 	b := &bench{model: admissiontest.NewModel(), journal: &fakeJournal{}, told: &told{}}
 	b.ledger = &direct{Ledger: b.model}
 	if f == nil {
-		real, err := decide.New(snapshot, decide.Deps{Keyer: keyer})
+		built, err := decide.New(snapshot, decide.Deps{Keyer: keyer})
 		if err != nil {
 			t.Fatalf("engine: %v", err)
 		}
-		f = real.Decide
+		f = built.Decide
 	}
 	b.engine = newFakeEngine(f)
 	log := slog.New(slog.DiscardHandler)

@@ -121,8 +121,7 @@ func TestAHangingLedgerLeavesTimeForTheJournal(t *testing.T) {
 
 func TestASlowCheckLeavesTimeForTheLedger(t *testing.T) {
 	t.Parallel()
-	var b *bench
-	b = setup(t, func(ctx context.Context, _ *access.Request) decide.Verdict {
+	b := setup(t, func(ctx context.Context, _ *access.Request) decide.Verdict {
 		<-ctx.Done()
 		if !errors.Is(context.Cause(ctx), errChecksSlow) {
 			t.Errorf("checks ended with %v", context.Cause(ctx))

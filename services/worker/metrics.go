@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"usher.internal/libs/access"
 	"usher.internal/libs/telemetry"
 	"usher.internal/schemas/proto/usherv1"
 )
@@ -47,8 +48,17 @@ func (m *metrics) answered(r *usherv1.AuthReply, took time.Duration) {
 	if r.GetStatus() != usherv1.AuthReply_STATUS_DECIDED {
 		outcome = strings.ToLower(strings.TrimPrefix(r.GetStatus().String(), "STATUS_"))
 	}
-	m.answers.WithLabelValues(outcome, r.GetReason()).Inc()
+	m.answers.WithLabelValues(outcome, reasonLabel(r.GetReason())).Inc()
 	m.answerSeconds.WithLabelValues(outcome).Observe(took.Seconds())
+}
+
+// reasonLabel keeps what an edge once wrote into a row, and the ledger now repeats, from
+// making series: only reasons that this version knows are labels.
+func reasonLabel(reason string) string {
+	if reason != "" && access.Reason(reason).Text() == reason {
+		return "other"
+	}
+	return reason
 }
 
 // checked is decide.Deps.Observe.

@@ -111,12 +111,12 @@ func (k *keeper) items(edge string, m *usherv1.SeatsRequest, arrived time.Time) 
 	return items
 }
 
-// closeReason is idle or stopped: an edge cannot say that a session was killed or evicted.
+// closeReason is idle, stopped or id_reused: an edge cannot say that a session was killed or evicted.
 func closeReason(s *usherv1.SeatSign) access.CloseReason {
 	switch r := access.CloseReason(s.GetReason()); {
 	case !s.GetClose():
 		return ""
-	case r == access.CloseIdle:
+	case r == access.CloseIdle, r == access.CloseIDReused:
 		return r
 	default:
 		return access.CloseStopped

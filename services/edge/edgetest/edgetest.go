@@ -166,14 +166,13 @@ func NewFeed() *Feed {
 	}
 }
 
-// Policy, Control and Tick hand one thing to the edge that follows, and wait until it
-// is taken.
+// Policy hands a projection to the edge that follows, and waits until it is taken.
 func (f *Feed) Policy(p *usherv1.Projection) { f.policy <- p }
 
-// Control hands over a control message.
+// Control hands over a control message, and waits until it is taken.
 func (f *Feed) Control(m *usherv1.Control) { f.control <- m }
 
-// Tick hands over a tick.
+// Tick hands over a tick, and waits until it is taken.
 func (f *Feed) Tick() { f.ticks <- time.Now() }
 
 // WatchProjection gives what Policy hands over.

@@ -40,6 +40,8 @@ type Options struct {
 	Postgres string
 	// Workers is how many run, DefaultWorkers if 0.
 	Workers int
+	// Pool is how many questions each worker works on at once, 0 for the worker's default.
+	Pool int
 	// Admin is the private address of health and metrics, "" for none.
 	Admin string
 	// NATS is the address where other machines reach the embedded server, "" for none.

@@ -62,7 +62,7 @@ func (p *parts) services(l listeners, known *pgstore.Known) ([]lifecycle.Task, e
 	tasks := []lifecycle.Task{{Name: recorderName, Run: rec.Run}}
 	for i := range p.Workers {
 		name := workerName(i)
-		w, err := worker.New(worker.Config{Name: name, Region: Region}, worker.Deps{
+		w, err := worker.New(worker.Config{Name: name, Region: Region, Pool: p.Pool}, worker.Deps{
 			Bus: p.conns[name], Ledger: pgstore.NewLedger(p.store), Outbox: p.store,
 			Claims: p.store.Claims(), Known: known, Keyer: p.keyer, Telemetry: p.Telemetry, Health: p.health,
 		})

@@ -101,14 +101,16 @@ func try(ctx context.Context, p *policyfile.Policy, n *policy.Node, base string)
 	return allowed, denied
 }
 
-// candidates are one viewer for each check that signs tokens, and one without any.
+// candidates are two viewers for each check that signs tokens, one with a good and one with
+// a forged token, and one without any. A viewer without comes last: he would follow the
+// first one's session if both were tried from one place.
 func candidates(rule *policy.Rule, n *policy.Node, stream string) []viewer.Viewer {
 	path := samplePath(n, stream)
 	plain := viewer.Viewer{URL: path, IP: loopback, UserAgent: "VLC/3.0"}
 	if n.Caller == "astra" {
 		plain.Channel = stream
 	}
-	all := []viewer.Viewer{plain}
+	var all []viewer.Viewer
 	for _, c := range rule.Checks {
 		o, ok := c.Options.(*securetoken.Options)
 		if !ok {
@@ -121,10 +123,13 @@ func candidates(rule *policy.Rule, n *policy.Node, stream string) []viewer.Viewe
 		if err != nil {
 			continue
 		}
-		all = append(all, withToken(plain, n, t))
+		all = append(all, withToken(plain, n, t), withToken(plain, n, forge(t)))
 	}
-	return all
+	return append(all, plain)
 }
+
+// forge gives the token another user than the one it was signed for.
+func forge(t string) string { return strings.TrimSuffix(t, "demo") + "mallory" }
 
 // withToken puts the token in the node's first place that a sample can show.
 func withToken(v viewer.Viewer, n *policy.Node, token string) viewer.Viewer {

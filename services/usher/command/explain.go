@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
+
+	"github.com/google/uuid"
 
 	"usher.internal/libs/access"
 	"usher.internal/libs/decide"
@@ -48,7 +51,7 @@ func (c explain) stored(ctx context.Context, app App) error {
 		return err
 	}
 	return c.with(ctx, func(ctx context.Context, s *pgstore.Store) error {
-		d, err := s.Decision(ctx, id)
+		d, err := patiently(ctx, s, id)
 		if err != nil {
 			return err
 		}
@@ -69,6 +72,25 @@ func (c explain) stored(ctx context.Context, app App) error {
 		steps(p, d.Steps)
 		return nil
 	})
+}
+
+// onItsWay is how long a row may take from an edge that decided by itself to Postgres.
+const onItsWay = 3 * time.Second
+
+// patiently waits for the row of a decision that was made just now.
+func patiently(ctx context.Context, s *pgstore.Store, id uuid.UUID) (*pgstore.DecisionRow, error) {
+	for {
+		d, err := s.Decision(ctx, id)
+		sec, nsec := id.Time().UnixTime()
+		if d != nil || err != nil || time.Since(time.Unix(sec, nsec)).Abs() > onItsWay {
+			return d, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(onItsWay / 10):
+		}
+	}
 }
 
 // dry judges a question that nobody asked.

@@ -95,7 +95,7 @@ func (a *answer) words(since time.Duration) string {
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	switch {
 	case a.Asked > 0:
-		p("%s: %d questions in the last %s, the last one %s; %d %% allowed.", a.Subject, a.Asked, short(since), ago(*a.Last), a.Allowed*100/a.Asked)
+		p("%s: asked %s in the last %s, the last time %s; %d %% allowed.", a.Subject, times(a.Asked), short(since), ago(*a.Last), a.Allowed*100/a.Asked)
 	case a.Last != nil:
 		p("%s: no node asked in the last %s; the last question came %s.", a.Subject, short(since), ago(*a.Last))
 	default:
@@ -127,7 +127,7 @@ func (a *answer) nodeWords(p func(string, ...any), since time.Duration) {
 			p("  %s (%s) asked about others %s, never about this", n.Node, n.Caller, ago(n.LastAny))
 			continue
 		}
-		p("  %s (%s at %s) asked %d times, %d allowed, last %s", n.Node, n.Caller, n.Edge, n.Asked, n.Allowed, ago(*n.LastAsked))
+		p("  %s (%s at %s) asked %s, %d allowed, last %s", n.Node, n.Caller, n.Edge, times(n.Asked), n.Allowed, ago(*n.LastAsked))
 	}
 }
 
@@ -145,7 +145,7 @@ func (a *answer) reasonWords(p func(string, ...any)) {
 		if r.Check != "" {
 			by = " by " + r.Check
 		}
-		p("  %d times %s%s: %s", r.Count, r.Reason, by, reasonText(r))
+		p("  %s %s%s: %s", times(r.Count), r.Reason, by, reasonText(r))
 	}
 }
 
@@ -154,4 +154,11 @@ func reasonText(r pgstore.ReasonShare) string {
 		return r.Text
 	}
 	return access.Reason(r.Reason).Text()
+}
+
+func times(n int64) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }

@@ -1,6 +1,7 @@
 package astra
 
 import (
+	"errors"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -141,7 +142,7 @@ func TestBadQuestions(t *testing.T) {
 			t.Parallel()
 			var q access.Request
 			err := Adapter{}.Parse(vector(c.query, c.change), callertest.Node(t, &usherv1.NodeView{}), peer, &q)
-			if _, ok := err.(*caller.Bad); !ok {
+			if _, ok := errors.AsType[*caller.Bad](err); !ok {
 				t.Fatalf("Parse = %v, want a *caller.Bad", err)
 			}
 			for _, secret := range []string{"K1", "K2", "xxx"} {

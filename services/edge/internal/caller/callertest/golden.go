@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 
 	"usher.internal/libs/access"
 	"usher.internal/schemas/proto/usherv1"
@@ -94,6 +95,7 @@ func writeHeader(out *bytes.Buffer, h http.Header) {
 // Node compiles a node with sensible values for what the view leaves out.
 func Node(t testing.TB, v *usherv1.NodeView) *caller.Node {
 	t.Helper()
+	v = proto.CloneOf(v) // cases share theirs
 	if len(v.GetFrom()) == 0 {
 		v.From = []string{"10.0.0.0/8"}
 	}

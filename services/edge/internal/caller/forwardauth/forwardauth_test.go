@@ -1,6 +1,7 @@
 package forwardauth
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -205,7 +206,7 @@ func TestBadQuestions(t *testing.T) {
 			t.Parallel()
 			var q access.Request
 			err := c.adapter.Parse(request(c.headers), callertest.Node(t, &usherv1.NodeView{}), peer, &q)
-			if _, ok := err.(*caller.Bad); !ok {
+			if _, ok := errors.AsType[*caller.Bad](err); !ok {
 				t.Errorf("Parse = %v with stream %q, want a *caller.Bad", err, q.Stream)
 			}
 		})

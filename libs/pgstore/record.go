@@ -28,7 +28,8 @@ type Batch struct {
 	// Decisions are what edges answered by themselves: they stand.
 	Decisions []*usherv1.DecisionRow
 	// Uncounted are what workers answered while the ledger was away. They stand, unless the edge
-	// did not wait for them and answered by itself.
+	// says otherwise: it may have given such a worker up and heard another one. So they end no
+	// session; an edge reports each denial of this kind itself.
 	Uncounted []*usherv1.DecisionRow
 	Repeats   []*usherv1.Repeats
 }

@@ -52,14 +52,15 @@ func (s *Service) ask(ctx context.Context, q *question) (reply *usherv1.AuthRepl
 			return reply, sent, nil
 		case errors.Is(again, bus.ErrTimeout):
 			attempts--
-			err = again
+			err, q.doubt = again, true
 			continue
 		case errors.Is(again, errClock) && reissues < maxReissues:
 			reissues++
 			s.clockOffset.Store(reply.GetWorkerUnixMs() - time.Now().UnixMilli())
-			q.ID = s.newID()
+			q.ID, q.doubt = s.newID(), false
 			continue
 		}
+		q.doubt = q.doubt || !untouched(again)
 		err = again
 		pause(10*time.Millisecond+rand.N(15*time.Millisecond), q.deadline)
 	}
@@ -69,6 +70,11 @@ var (
 	errClock    = errors.New("clock differs from the worker's")
 	errInternal = errors.New("worker's fault")
 )
+
+// untouched says that no worker has begun with the question.
+func untouched(err error) bool {
+	return errors.Is(err, bus.ErrNoWorker) || errors.Is(err, errBusy) || errors.Is(err, errBudget) || errors.Is(err, errClock)
+}
 
 // attempt asks once. The error says why the reply is no decision.
 func (s *Service) attempt(ctx context.Context, q *question, d time.Duration) (*usherv1.AuthReply, error) {

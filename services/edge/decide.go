@@ -154,6 +154,9 @@ func (s *Service) lead(ctx context.Context, q *question, k access.Key) access.De
 			s.table.remove(ses)
 		}
 	}
+	if err == nil {
+		s.insist(q, &d)
+	}
 	if q.Replaces != uuid.Nil && (err != nil || d.Outcome != access.Allow) {
 		// Nobody has closed the session of whoever had the id before: a worker does so
 		// when it opens the new one.
@@ -165,6 +168,15 @@ func (s *Service) lead(ctx context.Context, q *question, k access.Key) access.De
 	}
 	endSpan(span, &d)
 	return d
+}
+
+// insist reports a worker's answer as our own where another could stand in its row: one
+// worker was given up and another one answered, or the worker could not wait for the
+// ledger, which may yet take the seat of a viewer whom it denied.
+func (s *Service) insist(q *question, d *access.Decision) {
+	if d.ID == q.ID && (q.doubt || d.Outcome == access.Deny && d.Reason == access.Unavailable) {
+		s.journal.add(s.row(q, d, access.Step{Name: "edge", Result: "answered", Text: "by a worker's word"}))
+	}
 }
 
 // prepare says in the question what it is to the session under its key, and returns

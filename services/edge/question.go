@@ -29,6 +29,8 @@ type question struct {
 	trace [16]byte
 	// memory says that the answer came from memory.
 	memory bool
+	// doubt says that a worker may decide it, or have decided it, whose answer did not come.
+	doubt bool
 }
 
 // prefixOf is what stays of a viewer's address: IPv6 viewers change the lower half of

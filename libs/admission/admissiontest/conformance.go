@@ -230,6 +230,10 @@ func testReused(t *testing.T, h *tester) {
 	if r.Session != other.Open.Session || r.Repeated {
 		t.Fatalf("the key was inherited: %+v", r)
 	}
+	if len(r.Ended) != 1 || r.Ended[0].Session != mine.Open.Session || r.Ended[0].Reason != access.CloseIDReused ||
+		r.Ended[0].Bar != 0 || r.Ended[0].Outbox == 0 {
+		t.Fatalf("ended = %+v, want the session that was replaced, not barred", r.Ended)
+	}
 	h.live(1)
 	replaced := box(1).Open("b", func(o *admission.Open) { o.Replaces = other.Open.Session })
 	h.want(h.one(replaced), access.Allow, access.Granted)

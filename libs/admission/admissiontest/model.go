@@ -370,11 +370,20 @@ func (m *Model) end(st *seat, why access.CloseReason, by string, r *admission.Re
 			m.bar(onStream(st.Subject, st.Stream, st.Device), now.Add(st.Lease), access.Reason(why))
 		}
 	}
-	if r != nil && (why == access.CloseEvicted || why == access.CloseKilled || why == access.CloseZapped) {
+	if r != nil && told(why) {
 		m.outboxID++
 		e.Outbox = m.outboxID
 		r.Ended = append(r.Ended, e)
 	}
+}
+
+// told says whether the edges must hear of the end: one that did not ask may still answer for the session.
+func told(why access.CloseReason) bool {
+	switch why {
+	case access.CloseEvicted, access.CloseKilled, access.CloseZapped, access.CloseIDReused:
+		return true
+	}
+	return false
 }
 
 // bar never shortens a bar that is there.

@@ -29,8 +29,9 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT md5('courtesy' || p_subject::t
 
 -- +goose StatementBegin
 -- end_seats closes the sessions p_ids with a reason each: the row moves to history; an evicted or killed one is
--- barred for p_bar_ms (the key always, the device on the stream where p_bar_device says so); evicted, killed and
--- zapped ones go to the outbox. p_ord is handed through to the answers. The caller holds the rows' locks.
+-- barred for p_bar_ms (the key always, the device on the stream where p_bar_device says so); evicted, killed,
+-- zapped and replaced ones go to the outbox, since any edge may still answer for them. p_ord is handed through to the
+-- answers. The caller holds the rows' locks.
 CREATE FUNCTION usher.end_seats(p_now timestamptz, p_ord integer[], p_ids uuid[], p_reasons text[], p_devices text[])
 RETURNS SETOF usher.ledger_answer LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
@@ -63,7 +64,7 @@ BEGIN
     INSERT INTO usher.outbox (at, session_id, key, subject, realm, user_id, stream, device, node, reason, bar_ms, bar_device)
     SELECT p_now, session_id, key, subject, realm, user_id, stream, device, node, reason,
            CASE WHEN barred THEN lease_ms ELSE 0 END, bar_device
-      FROM gone WHERE reason IN ('evicted', 'killed', 'zapped')
+      FROM gone WHERE reason IN ('evicted', 'killed', 'zapped', 'id_reused')
     RETURNING *
   )
   SELECT 2::smallint, g.ord, NULL::uuid, NULL::text, t.reason, t.realm, t.user_id, t.session_id, false, false, t.reason, NULL::text,

@@ -47,7 +47,7 @@ func (p *parts) applyPolicy(ctx context.Context) error {
 	if p.policyErr != nil {
 		return p.keepPolicy(ctx)
 	}
-	revision, changed, err := policyfile.Apply(ctx, p.store, string(p.source), author, "read at the start from "+p.Policy)
+	revision, changed, err := policyfile.Apply(ctx, p.store, p.policy, author, "read at the start from "+p.Policy)
 	if err != nil {
 		return err
 	}

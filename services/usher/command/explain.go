@@ -138,7 +138,7 @@ func tell(p func(string, ...any), v decide.Verdict) {
 
 // policy is the given file, or the revision in force.
 func (c explain) policy(ctx context.Context) (*policyfile.Policy, error) {
-	keyer, err := c.keyer()
+	keyer, err := c.keyer("")
 	if err != nil {
 		return nil, err
 	}

@@ -75,6 +75,7 @@ func printProblems(w io.Writer, problems config.Problems) {
 type policyApply struct {
 	source
 	File           string `arg:"" help:"The policy file." placeholder:"FILE"`
+	ClusterKey     string `help:"File of the cluster's key, where the policy lists tokens and --data is not at hand." placeholder:"FILE"`
 	Comment        string `help:"Why, for the history." short:"m"`
 	WithoutSecrets bool   `help:"Apply it although a secret cannot be read on this machine: workers read their own."`
 }
@@ -85,7 +86,11 @@ func (c policyApply) Run(ctx context.Context, app App) error {
 	if err != nil {
 		return err
 	}
-	p, err := policyfile.Check(ctx, c.File, data, nil)
+	keyer, err := c.keyer(c.ClusterKey)
+	if err != nil {
+		return err
+	}
+	p, err := policyfile.Check(ctx, c.File, data, keyer)
 	var problems config.Problems
 	switch {
 	case errors.As(err, &problems):
@@ -100,7 +105,7 @@ func (c policyApply) Run(ctx context.Context, app App) error {
 	defer p.Close()
 	printProblems(app.Err, p.Snapshot.Warnings)
 	return c.with(ctx, func(ctx context.Context, s *pgstore.Store) error {
-		revision, changed, err := policyfile.Apply(ctx, s, string(data), whoami(), c.Comment)
+		revision, changed, err := policyfile.Apply(ctx, s, p, whoami(), c.Comment)
 		if err != nil {
 			return err
 		}

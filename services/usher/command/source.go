@@ -65,8 +65,12 @@ func (s source) with(ctx context.Context, do func(context.Context, *pgstore.Stor
 	return err
 }
 
-// keyer is the cluster's, nil where its key is not at hand.
-func (s source) keyer() (*access.Keyer, error) {
+// keyer is the cluster's, from the file given or the data directory; nil where its key is
+// not at hand.
+func (s source) keyer(file string) (*access.Keyer, error) {
+	if file != "" {
+		return access.LoadKeyer(file)
+	}
 	k, err := s.Data.Keyer()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

@@ -21,6 +21,10 @@ import (
 // read on this machine, so that its examples could not be run.
 var ErrSecrets = errors.New("a secret cannot be read here")
 
+// ErrNoKey means that the policy lists tokens, and they may be stored as fingerprints under
+// the cluster's key alone, which is not at hand.
+var ErrNoKey = errors.New("the policy lists tokens, which are stored as fingerprints under the cluster's key: give its file with --cluster-key")
+
 // Store is where revisions are kept; *pgstore.Store is one.
 type Store interface {
 	ApplyPolicy(ctx context.Context, source, author, comment string) (revision int64, err error)
@@ -33,7 +37,8 @@ type Policy struct {
 	// Engine is nil after ErrSecrets.
 	Engine *decide.Engine
 
-	keyer *access.Keyer
+	keyer  *access.Keyer
+	sealed string // what is stored: the text, with fingerprints in place of tokens; "" for ErrNoKey
 }
 
 // Close gives back what the engine holds.
@@ -60,34 +65,46 @@ func Check(ctx context.Context, name string, data []byte, keyer *access.Keyer) (
 	if err != nil {
 		return nil, err
 	}
-	if keyer == nil {
+	mine := keyer == nil
+	if mine {
 		if keyer, err = anyKeyer(); err != nil {
 			return nil, err
 		}
 	}
-	engine, err := decide.New(snapshot, decide.Deps{Keyer: keyer, Claims: firstSeen{}})
+	text, err := policy.Seal(name, data, keyer)
 	if err != nil {
-		return &Policy{Snapshot: snapshot}, fmt.Errorf("%w: %w", ErrSecrets, err)
+		return nil, err
 	}
-	p := &Policy{Snapshot: snapshot, Engine: engine, keyer: keyer}
-	if problems := engine.RunExamples(ctx); len(problems) > 0 {
+	p := &Policy{Snapshot: snapshot, keyer: keyer, sealed: string(text)}
+	if mine && p.sealed != string(data) {
+		p.sealed = "" // under a key that nobody has
+	}
+	p.Engine, err = decide.New(snapshot, decide.Deps{Keyer: keyer, Claims: firstSeen{}})
+	if err != nil {
+		return p, fmt.Errorf("%w: %w", ErrSecrets, err)
+	}
+	if problems := p.Engine.RunExamples(ctx); len(problems) > 0 {
 		p.Close()
 		return nil, config.Problems(problems)
 	}
 	return p, nil
 }
 
-// Apply stores the policy as a new revision, unless it is the current one's very text:
-// then it changes nothing and returns the current number with changed false.
-func Apply(ctx context.Context, store Store, source, author, comment string) (revision int64, changed bool, err error) {
+// Apply stores the policy as a new revision, its token lists as fingerprints, unless it is
+// the current one's very text: then it changes nothing and returns the current number with
+// changed false. The error is ErrNoKey if the lists could not be fingerprinted.
+func Apply(ctx context.Context, store Store, p *Policy, author, comment string) (revision int64, changed bool, err error) {
+	if p.sealed == "" {
+		return 0, false, ErrNoKey
+	}
 	current, err := store.CurrentPolicy(ctx)
 	if err != nil {
 		return 0, false, err
 	}
-	if current != nil && current.Source == source {
+	if current != nil && current.Source == p.sealed {
 		return current.Revision, false, nil
 	}
-	revision, err = store.ApplyPolicy(ctx, source, author, comment)
+	revision, err = store.ApplyPolicy(ctx, p.sealed, author, comment)
 	return revision, err == nil, err
 }
 

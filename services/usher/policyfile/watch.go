@@ -68,7 +68,7 @@ func (w *Watcher) take(ctx context.Context, data []byte) {
 		return
 	}
 	defer p.Close()
-	revision, changed, err := Apply(ctx, w.Store, string(data), w.Author, "changed on disk")
+	revision, changed, err := Apply(ctx, w.Store, p, w.Author, "changed on disk")
 	if err != nil {
 		w.Log.WarnContext(ctx, "policy file changed but cannot be stored yet", slog.Any(telemetry.Error, err))
 		return

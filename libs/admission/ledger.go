@@ -175,11 +175,17 @@ type Ended struct {
 	Bar       time.Duration // 0: not barred
 	BarDevice bool          // opens under (subject, stream, device) are barred too
 	At        time.Time
+	// By is the key of the session that a zapping device opened. Ledgers leave it to whoever asked.
+	By access.Key
 }
 
 // Control is the message that tells the edges, the same from whomever it comes, so that
 // a second publication is known as one.
 func (e *Ended) Control() *usherv1.Control {
+	var by []byte
+	if !e.By.IsZero() {
+		by = e.By[:]
+	}
 	return &usherv1.Control{
 		Kind:       e.kind(),
 		SessionId:  e.Session[:],
@@ -194,6 +200,7 @@ func (e *Ended) Control() *usherv1.Control {
 		BarMs:      e.Bar.Milliseconds(),
 		BarDevice:  e.BarDevice,
 		AtUnixMs:   e.At.UnixMilli(),
+		ByKey:      by,
 	}
 }
 

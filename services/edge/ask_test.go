@@ -25,20 +25,25 @@ func TestAttemptsInsideTheBudget(t *testing.T) {
 	internal := reply{r: edgetest.Status(usherv1.AuthReply_STATUS_INTERNAL)}
 	none := reply{err: bus.ErrNoWorker}
 	silent := reply{err: bus.ErrTimeout}
+	uncountable := reply{r: edgetest.Deny(&usherv1.AuthRequest{}, "unavailable")}
 	nonsense := reply{r: &usherv1.AuthReply{Status: usherv1.AuthReply_STATUS_DECIDED, Outcome: "allow"}}
 	cases := map[string]struct {
 		uri     string
 		replies []reply // then an allow
 		want    int
 		asks    int
+		// reported says that the edge reports the answer itself: another worker may write
+		// another row under its id.
+		reported bool
 	}{
-		"busy, then another":                {"/hls/a/i?token=t", []reply{busy, busy}, 200, 3},
-		"internal, then another":            {"/hls/a/i?token=t", []reply{internal}, 200, 2},
-		"nobody, then somebody":             {"/hls/a/i?token=t", []reply{none, none, none}, 200, 4},
-		"a reply that is none":              {"/hls/a/i?token=t", []reply{nonsense}, 200, 2},
-		"silence, then another":             {"/hls/a/i?token=t", []reply{silent}, 200, 2},
-		"silence twice":                     {"/hls/a/i?token=t", []reply{silent, silent}, 403, 2},
-		"silence of an upstream is the end": {"/portal/a/i?token=t", []reply{silent}, 403, 1},
+		"busy, then another":                {"/hls/a/i?token=t", []reply{busy, busy}, 200, 3, false},
+		"internal, then another":            {"/hls/a/i?token=t", []reply{internal}, 200, 2, true},
+		"nobody, then somebody":             {"/hls/a/i?token=t", []reply{none, none, none}, 200, 4, false},
+		"a reply that is none":              {"/hls/a/i?token=t", []reply{nonsense}, 200, 2, true},
+		"denied without the ledger":         {"/hls/a/i?token=t", []reply{uncountable}, 403, 1, true},
+		"silence, then another":             {"/hls/a/i?token=t", []reply{silent}, 200, 2, true},
+		"silence twice":                     {"/hls/a/i?token=t", []reply{silent, silent}, 403, 2, true},
+		"silence of an upstream is the end": {"/portal/a/i?token=t", []reply{silent}, 403, 1, true},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -50,15 +55,26 @@ func TestAttemptsInsideTheBudget(t *testing.T) {
 					if n > len(c.replies) {
 						return edgetest.Allow(m), nil
 					}
-					if r := c.replies[n-1]; r != silent {
+					if r := c.replies[n-1]; r == uncountable {
+						return edgetest.Deny(m, "unavailable"), nil
+					} else if r != silent {
 						return r.r, r.err
 					}
 					<-ctx.Done()
 					return nil, bus.ErrTimeout
 				}
 				begin := time.Now()
-				wantStatus(t, name, b.ask(segment(c.uri)), c.want)
+				res := b.ask(segment(c.uri))
+				wantStatus(t, name, res, c.want)
 				wantAsked(t, name, b, c.asks)
+				b.report(t)
+				rows := b.journal.Rows()
+				if (len(rows) == 1) != c.reported || len(rows) > 1 {
+					t.Fatalf("the edge reported %v, want a row: %t", rows, c.reported)
+				}
+				if c.reported && (uuid.UUID(rows[0].GetId()) != decisionID(t, res) || (rows[0].GetOutcome() == "allow") != (c.want == http.StatusOK)) {
+					t.Errorf("the edge reported %v, which is not what it answered", rows[0])
+				}
 				if took := time.Since(begin); took > 2*time.Second {
 					t.Errorf("took %v, more than the budget", took)
 				}

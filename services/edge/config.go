@@ -32,13 +32,15 @@ type Config struct {
 	Sessions int `yaml:"sessions"`
 }
 
-// NATS is where NATS is and how to get in. All but the URL are paths of files.
+// NATS is where NATS is and how to get in: paths of files, but for URL and Token.
 type NATS struct {
 	URL   string `yaml:"url"`
 	Creds string `yaml:"creds"`
 	CA    string `yaml:"ca"`
 	Cert  string `yaml:"cert"`
 	Key   string `yaml:"key"`
+	// Token is a reference to the token that the server asks for, if it asks for one.
+	Token config.Secret `yaml:"token"`
 }
 
 // LoadConfig reads a file strictly: unknown keys fail. The error is config.Problems where

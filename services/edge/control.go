@@ -76,6 +76,9 @@ func (s *Service) control(m *usherv1.Control) {
 		})
 	}
 	s.end(k, id, reason, now)
+	if reason == access.CloseZapped {
+		s.setRival(k, m.GetByKey())
+	}
 }
 
 // end ends the session under a key, if it is still the one that is meant: it is

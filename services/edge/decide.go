@@ -13,19 +13,16 @@ import (
 	"usher.internal/libs/access"
 )
 
-// continuous is the longest gap between two requests of one that is still playing.
-const continuous = 15 * time.Second
-
 // decide answers a question: from memory where that is allowed, else by a worker,
 // else by the fail mode. It never takes longer than the question's deadline.
 func (s *Service) decide(ctx context.Context, q *question) access.Decision {
 	now := s.now()
 	ses := s.find(q)
 	if ses != nil && (q.followed || ses.fits(q)) {
-		if d, ok := ses.answer(now); ok {
+		if s.remembers(ses, now) {
 			ses.sign(now)
 			q.memory = true
-			return d
+			return ses.grant.Load().answer()
 		}
 		// Asked again as it was opened: a check may know the viewer by the whole query.
 		q.Token, q.Query = ses.token, ses.query
@@ -120,10 +117,10 @@ func (s *Service) lead(ctx context.Context, q *question, k access.Key) access.De
 	// An equal question may have been answered between our look and our lead.
 	ses := s.table.get(q.Key)
 	if ses != nil && ses.fits(q) {
-		if d, ok := ses.answer(now); ok {
+		if s.remembers(ses, now) {
 			ses.sign(now)
 			q.memory = true
-			return d
+			return ses.grant.Load().answer()
 		}
 	}
 	if d, ok := s.denials.get(k, now, q.view.revision); ok {
@@ -139,7 +136,7 @@ func (s *Service) lead(ctx context.Context, q *question, k access.Key) access.De
 	ctx, span := s.startSpan(context.WithoutCancel(ctx), q)
 	defer span.End()
 	q.ID = s.newID()
-	running := prepare(q, ses, now)
+	running := s.prepare(q, ses, now)
 	reply, sent, err := s.ask(ctx, q)
 	s.metrics.asked(err)
 	var d access.Decision
@@ -181,7 +178,7 @@ func (s *Service) insist(q *question, d *access.Decision) {
 
 // prepare says in the question what it is to the session under its key, and returns
 // that session if the question is its re-decision.
-func prepare(q *question, ses *session, now instant) *session {
+func (s *Service) prepare(q *question, ses *session, now instant) *session {
 	switch {
 	case ses == nil:
 		return nil
@@ -192,7 +189,7 @@ func prepare(q *question, ses *session, now instant) *session {
 		return nil
 	}
 	if ses.zapped.Load() != 0 {
-		q.StillPlaying = now.since(instant(ses.lastSign.Load())) < continuous
+		q.StillPlaying = s.zap(ses, now) == playsOn
 		return nil
 	}
 	q.Session = ses.grant.Load().session

@@ -31,6 +31,8 @@ const (
 	// callers to connect anew: a connection that is closed between two requests
 	// costs the caller a question, and with it a viewer.
 	drainNotice = 500 * time.Millisecond
+	// lastCall is what connections that wait in the kernel's queue get to be accepted.
+	lastCall = 100 * time.Millisecond
 	// stopTime is what questions in flight get to end, above every budget.
 	stopTime = 25 * time.Second
 )
@@ -41,7 +43,7 @@ type Deps struct {
 	Bus       *bus.Conn
 	Keyer     *access.Keyer
 	Telemetry *telemetry.Telemetry
-	// Listener is where questions come in; nil to listen on Config.HTTP.
+	// Listener is where questions come in, made by Listen; nil to listen on Config.HTTP.
 	Listener net.Listener
 	// Health is told of the edge's readiness, if given.
 	Health *lifecycle.Health
@@ -132,7 +134,7 @@ func (s *Service) Run(ctx context.Context) error {
 	l := s.listener
 	if l == nil {
 		var err error
-		if l, err = net.Listen("tcp", s.cfg.HTTP); err != nil {
+		if l, err = Listen(ctx, s.cfg.HTTP); err != nil {
 			return fmt.Errorf("edge: %w", err)
 		}
 	}
@@ -144,6 +146,14 @@ func (s *Service) Run(ctx context.Context) error {
 		lifecycle.Task{Name: "seats", Run: s.sweep},
 		lifecycle.Task{Name: "http", Run: func(ctx context.Context) error { return s.serve(ctx, l) }},
 	)
+}
+
+// Listen opens an address as an edge can stop on it without losing a question. Multipath
+// TCP, Go's default, cannot (lastcall_linux.go).
+func Listen(ctx context.Context, address string) (net.Listener, error) {
+	var c net.ListenConfig
+	c.SetMultipathTCP(false)
+	return c.Listen(ctx, "tcp", address)
 }
 
 // serve answers on l until ctx ends and every question that was asked has its answer.
@@ -159,6 +169,10 @@ func (s *Service) serve(ctx context.Context, l net.Listener) error {
 	}
 	s.draining.Store(true)
 	time.Sleep(drainNotice)
+	if err := turnAway(l); err != nil {
+		s.log.WarnContext(ctx, "connections that wait may be lost", slog.Any(telemetry.Error, err))
+	}
+	time.Sleep(lastCall)
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
 	err := srv.Shutdown(stop)

@@ -23,9 +23,13 @@ func Main(ctx context.Context, cfg Config, t *telemetry.Telemetry) (err error) {
 	if err != nil {
 		return err
 	}
+	token, err := cfg.NATS.token()
+	if err != nil {
+		return err
+	}
 	conn, err := bus.Connect(bus.Config{
 		Name: cfg.Name, Region: cfg.Region, URL: cfg.NATS.URL,
-		Creds: cfg.NATS.Creds, CA: cfg.NATS.CA, Cert: cfg.NATS.Cert, Key: cfg.NATS.Key,
+		Creds: cfg.NATS.Creds, CA: cfg.NATS.CA, Cert: cfg.NATS.Cert, Key: cfg.NATS.Key, Token: token,
 		Tracer: t.Tracer("usher.internal/libs/bus"), Metrics: t.Registry,
 	}, t.Log)
 	if err != nil {
@@ -51,4 +55,16 @@ func Main(ctx context.Context, cfg Config, t *telemetry.Telemetry) (err error) {
 		tasks = append(tasks, lifecycle.Admin(l, lifecycle.AdminMux(health, t.Registry), t.Log))
 	}
 	return lifecycle.Run(ctx, t.Log, append(tasks, lifecycle.Task{Name: "edge", Run: s.Run})...)
+}
+
+// token is what the NATS server asks for, "" where it asks for none.
+func (n *NATS) token() (string, error) {
+	if n.Token.IsZero() {
+		return "", nil
+	}
+	token, err := n.Token.Resolve()
+	if err != nil {
+		return "", fmt.Errorf("nats token: %w", err)
+	}
+	return token, nil
 }

@@ -16,9 +16,6 @@ import (
 // shardCount spreads sessions over locks; keys are hashes, so their first byte does.
 const shardCount = 64
 
-// tolerance is how long the last requests of a zapped session are still answered.
-const tolerance = 20 * time.Second
-
 // instant is a time on the edge's monotonic clock, in nanoseconds since its start.
 type instant int64
 
@@ -42,6 +39,8 @@ type session struct {
 	lastSign atomic.Int64 // instant
 	requests atomic.Int64
 	zapped   atomic.Int64 // instant, 0 if not
+	// rival is the key of the session that the device zapped to, nil while not known.
+	rival atomic.Pointer[access.Key]
 
 	// reported is the last sign that a worker knows of, and renewed when it was told:
 	// the sweeper's own.
@@ -78,17 +77,9 @@ func (s *session) fits(q *question) bool {
 	return q.Token == "" || subtle.ConstantTimeCompare([]byte(s.token), []byte(q.Token)) == 1
 }
 
-// answer is the session's own answer, if its lease lasts or it is tolerated.
-func (s *session) answer(now instant) (access.Decision, bool) {
-	g := s.grant.Load()
-	if z := instant(s.zapped.Load()); z != 0 {
-		if now.since(z) >= tolerance {
-			return access.Decision{}, false
-		}
-	} else if now >= g.until {
-		return access.Decision{}, false
-	}
-	return g.answer(), true
+// fresh says whether the session's lease lasts, so that it may be answered from memory.
+func (s *session) fresh(now instant) bool {
+	return s.zapped.Load() == 0 && now < s.grant.Load().until
 }
 
 // sign notes a sign of life.

@@ -132,6 +132,11 @@ func (a *answerer) settle(ctx context.Context, q *question) *usherv1.AuthReply {
 	result, err := a.commit(ctx, q, a.item(ctx, q))
 	switch {
 	case err == nil:
+		for i := range result.Ended {
+			if result.Ended[i].Reason == access.CloseZapped {
+				result.Ended[i].By = q.Key
+			}
+		}
 		a.teller.tell(result.Ended)
 		return a.reply(q, result)
 	case errors.Is(err, admission.ErrOverload):

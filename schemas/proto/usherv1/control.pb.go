@@ -36,6 +36,7 @@ type Control struct {
 	Subject       []byte                 `protobuf:"bytes,11,opt,name=subject,proto3" json:"subject,omitempty"`                       // key of the account that the bar holds for
 	BarDevice     bool                   `protobuf:"varint,12,opt,name=bar_device,json=barDevice,proto3" json:"bar_device,omitempty"` // the bar holds for (subject, stream, device) too
 	AtUnixMs      int64                  `protobuf:"varint,13,opt,name=at_unix_ms,json=atUnixMs,proto3" json:"at_unix_ms,omitempty"`
+	ByKey         []byte                 `protobuf:"bytes,14,opt,name=by_key,json=byKey,proto3" json:"by_key,omitempty"` // of a zap: key of the session that the device opened; empty if not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -161,6 +162,13 @@ func (x *Control) GetAtUnixMs() int64 {
 	return 0
 }
 
+func (x *Control) GetByKey() []byte {
+	if x != nil {
+		return x.ByKey
+	}
+	return nil
+}
+
 // Tick goes out every 500 ms on usher.v1.tick: the control stream's last sequence.
 type Tick struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -226,7 +234,7 @@ var File_usher_v1_control_proto protoreflect.FileDescriptor
 
 const file_usher_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x16usher/v1/control.proto\x12\busher.v1\"\xd1\x02\n" +
+	"\x16usher/v1/control.proto\x12\busher.v1\"\xe8\x02\n" +
 	"\aControl\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1d\n" +
 	"\n" +
@@ -245,7 +253,8 @@ const file_usher_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"bar_device\x18\f \x01(\bR\tbarDevice\x12\x1c\n" +
 	"\n" +
-	"at_unix_ms\x18\r \x01(\x03R\batUnixMs\"l\n" +
+	"at_unix_ms\x18\r \x01(\x03R\batUnixMs\x12\x15\n" +
+	"\x06by_key\x18\x0e \x01(\fR\x05byKey\"l\n" +
 	"\x04Tick\x12#\n" +
 	"\rlast_sequence\x18\x01 \x01(\x04R\flastSequence\x12\x17\n" +
 	"\aunix_ms\x18\x02 \x01(\x03R\x06unixMs\x12&\n" +

@@ -27,7 +27,12 @@ func (c *Conn) onConnect(nc *nats.Conn, what string) {
 	c.metrics.connected.Set(1)
 	l := c.link.Load()
 	l.once.Do(func() { close(l.up) })
-	c.log.Info(what, slog.String(telemetry.Address, nc.ConnectedUrlRedacted()))
+	// In process, nats.go names its default URL, where nobody listens.
+	address := "in process"
+	if c.cfg.InProcess == nil {
+		address = nc.ConnectedUrlRedacted()
+	}
+	c.log.Info(what, slog.String(telemetry.Address, address)) //nolint:sloglint // one of two constants
 }
 
 func (c *Conn) onDisconnect(_ *nats.Conn, err error) {

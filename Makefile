@@ -28,7 +28,7 @@ test:
 # Ratios to a yardstick in the same run: bench/README.md.
 bench:
 	@scripts/install postgres
-	go test -run '^$$' -bench . -benchtime 3s -count 1 ./services/usher/...
+	go run ./services/usher/bench
 
 lint:
 	@scripts/lint

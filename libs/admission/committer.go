@@ -12,7 +12,8 @@ import (
 type CommitterOptions struct {
 	// MaxBatch is the most items in one call of the ledger (256).
 	MaxBatch int
-	// InFlight is how many calls may run at once (2): while they run, the next batch fills.
+	// InFlight is how many calls may run at once (2). The second begins only for a batch that is large
+	// already or has waited: a call costs as much as ten of its items.
 	InFlight int
 	// Queue is how many items may wait (MaxBatch × 16); more are refused with ErrOverload.
 	Queue int
@@ -21,7 +22,8 @@ type CommitterOptions struct {
 }
 
 // Committer is the group commit in front of a ledger: what arrives while calls
-// are running goes down together in the next one. It adds no waiting of its own.
+// are running goes down together in the next one. A lone item goes down at once; after a
+// batch of many, which are about to be followed by as many, it waits a moment for them.
 type Committer struct {
 	ledger Ledger
 	opts   CommitterOptions
@@ -122,49 +124,106 @@ func (c *Committer) wait(ctx context.Context, w *waiting) (Result, error) {
 // Run carries batches to the ledger until ctx ends, and then what is still queued.
 func (c *Committer) Run(ctx context.Context) error {
 	defer close(c.done)
-	var running sync.WaitGroup
-	defer running.Wait()
-	slots := make(chan struct{}, c.opts.InFlight)
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	g := gatherer{Committer: c, ended: make(chan struct{}, c.opts.InFlight)}
 	for {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			slots <- struct{}{} // the calls are bounded, so a slot comes free
-		}
-		batch := c.collect(ctx)
+		batch := g.next(ctx)
 		if len(batch) == 0 {
 			return nil
 		}
-		running.Go(func() {
-			defer func() { <-slots }()
+		g.running++
+		calls.Go(func() {
 			c.apply(ctx, batch)
+			g.ended <- struct{}{}
 		})
 	}
 }
 
-// collect waits for one item and takes what else waits already. It returns nothing
-// when ctx has ended and the queue is empty.
-func (c *Committer) collect(ctx context.Context) []*waiting {
-	var batch []*waiting
-	select {
-	case w := <-c.queue:
-		batch = append(batch, w)
-	default:
+// gatherer makes batches; it belongs to the goroutine of Run.
+type gatherer struct {
+	*Committer
+	running int           // calls
+	ended   chan struct{} // one for each call that has ended
+	last    int           // size of the last batch
+}
+
+// next waits for items and for room, and returns a batch. It is empty when ctx has ended and
+// the queue is empty.
+func (g *gatherer) next(ctx context.Context) []*waiting {
+	batch, ending := g.first(ctx)
+	patience := time.NewTimer(g.patience())
+	defer patience.Stop()
+	for late := ending; len(batch) > 0; {
+		batch = g.drain(batch)
+		if g.enough(len(batch), late) {
+			break
+		}
+		more := g.queue
+		if len(batch) == g.opts.MaxBatch {
+			more = nil
+		}
 		select {
-		case w := <-c.queue:
+		case w := <-more:
 			batch = append(batch, w)
-		case <-ctx.Done():
+		case <-g.ended:
+			g.running--
+			patience.Reset(g.patience())
+		case <-patience.C:
+			late = true
 		}
 	}
-	for len(batch) > 0 && len(batch) < c.opts.MaxBatch {
+	g.last = len(batch)
+	return batch
+}
+
+// first waits for one item. ending says that ctx has ended: then nobody is waited for.
+func (g *gatherer) first(ctx context.Context) (batch []*waiting, ending bool) {
+	for {
 		select {
-		case w := <-c.queue:
+		case w := <-g.queue:
+			return []*waiting{w}, ctx.Err() != nil
+		case <-g.ended:
+			g.running--
+		case <-ctx.Done():
+			return g.drain(nil), true
+		}
+	}
+}
+
+// drain adds what waits already.
+func (g *gatherer) drain(batch []*waiting) []*waiting {
+	for len(batch) < g.opts.MaxBatch {
+		select {
+		case w := <-g.queue:
 			batch = append(batch, w)
 		default:
 			return batch
 		}
 	}
 	return batch
+}
+
+// enough says whether a batch of n goes down now.
+func (g *gatherer) enough(n int, late bool) bool {
+	switch {
+	case n == 0 || g.running == g.opts.InFlight:
+		return false
+	case late || n == g.opts.MaxBatch:
+		return true
+	case g.running > 0:
+		return n >= g.opts.MaxBatch/4
+	}
+	return n >= g.last/2
+}
+
+// patience is how long a batch that is not enough yet may wait: for a running call, or for those
+// who were answered a moment ago and ask again.
+func (g *gatherer) patience() time.Duration {
+	if g.running > 0 {
+		return 5 * time.Millisecond
+	}
+	return 300 * time.Microsecond
 }
 
 func (c *Committer) apply(ctx context.Context, batch []*waiting) {

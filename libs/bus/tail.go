@@ -149,7 +149,7 @@ func (c *Conn) forget(stream, consumer string) {
 // close ends the tail and waits for its goroutine.
 func (t *tail) close() {
 	t.stop(nil)
-	for range t.out { //nolint:revive // what is left is read again later
+	for range t.out { // what is left is read again later
 	}
 }
 
@@ -164,7 +164,7 @@ func (t *tail) pump(ctx context.Context, cons jetstream.Consumer, batch int) err
 		}
 		cancel()
 		if msgs != nil {
-			for range msgs.Messages() { //nolint:revive // wait for the end of its goroutine
+			for range msgs.Messages() { // wait for the end of its goroutine
 			}
 		}
 		if ctx.Err() != nil {

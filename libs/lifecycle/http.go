@@ -41,7 +41,9 @@ func Admin(l net.Listener, h http.Handler, log *slog.Logger) Task {
 		if err != nil {
 			err = errors.Join(err, srv.Close())
 		}
-		<-failed
+		if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+			err = errors.Join(err, served)
+		}
 		return err
 	}}
 }

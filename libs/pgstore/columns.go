@@ -3,6 +3,7 @@ package pgstore
 import (
 	"encoding/json"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,6 +17,7 @@ import (
 type columns struct {
 	questions, signs []int // index of the item of each element
 
+	rounds                                      int32 // the last of round
 	open                                        []bool
 	round                                       []int32
 	id                                          []pgtype.UUID
@@ -62,9 +64,13 @@ func newColumns(items []admission.Item, pick []int) *columns {
 				round = max(round, rounds[k])
 			}
 			round++
+			c.rounds = max(c.rounds, round)
 			for _, k := range touched {
 				rounds[k] = round
 			}
+			// The function adds its own step and the last bracket.
+			last := &c.steps[len(c.steps)-1]
+			*last = strings.TrimSuffix(*last, "]")
 			c.question(true, round, "", o.Reason, uuid.Nil)
 			c.claim(o)
 		case it.Audit != nil:
@@ -120,7 +126,7 @@ func (c *columns) sign(s *admission.Sign) {
 
 func (c *columns) args(checkIDs bool) []any {
 	return []any{
-		checkIDs, c.open, c.round, c.id, c.at, c.region, c.edge, c.node, c.caller, c.stream, c.realm, c.user, c.ip, c.agent,
+		checkIDs, c.rounds, c.open, c.round, c.id, c.at, c.region, c.edge, c.node, c.caller, c.stream, c.realm, c.user, c.ip, c.agent,
 		c.revision, c.trace, c.us, c.steps, c.outcome, c.reason, c.closes, c.session, c.replaces, c.key, c.subject, c.tk,
 		c.device, c.still, c.keep, c.limit, c.mode, c.seat, c.lease,
 		c.signSession, c.age, c.ends, c.signReason, c.requests, c.bytes,

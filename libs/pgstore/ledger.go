@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,11 +13,9 @@ import (
 	"usher.internal/libs/admission"
 )
 
-// SQLSTATEs that usher.apply raises itself (schemas/postgres, 00004_ledger.sql).
-const (
-	codeIDStored = "UR001" // a question's id is stored already: call again with the check on
-	codeKeyTaken = "UR002" // a session key was taken meanwhile: call again
-)
+// codeIDStored is raised by usher.apply itself (schemas/postgres, 00004_ledger.sql): a question's id is stored
+// already, call again with the check on.
+const codeIDStored = "UR001"
 
 // maxTries bounds how often one batch is sent again after a conflict that a new snapshot resolves.
 const maxTries = 8
@@ -75,7 +74,7 @@ const applySQL = `
 SELECT kind, ord, decision_id, outcome, reason, realm, user_id, session_id, live, repeated, closed, holders,
        outbox, key, subject, stream, device, node, bar_ms, bar_device, at
   FROM usher.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-                   $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39)`
+                   $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40)`
 
 // call runs usher.apply until no conflict with another transaction is left.
 func (l *Ledger) call(ctx context.Context, items []admission.Item, pick []int, results []admission.Result) error {
@@ -86,16 +85,14 @@ func (l *Ledger) call(ctx context.Context, items []admission.Item, pick []int, r
 		if err == nil {
 			err = l.read(rows, cols, results)
 		}
-		code := sqlState(err)
 		switch {
 		case err == nil:
 			return nil
 		case try == maxTries:
 			return err
-		case code == codeIDStored:
+		case idStored(err):
 			checkIDs = true
-		case code == codeKeyTaken, code == "40001", code == "40P01":
-		default:
+		case !another(err):
 			return err
 		}
 		select {
@@ -132,10 +129,17 @@ func (l *Ledger) read(rows pgx.Rows, cols *columns, results []admission.Result) 
 	return err
 }
 
-func sqlState(err error) string {
+// idStored says that a question's id is stored already: the call must look for it first.
+func idStored(err error) bool {
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		return pg.Code
-	}
-	return ""
+	return errors.As(err, &pg) &&
+		(pg.Code == codeIDStored || pg.Code == "23505" && strings.HasPrefix(pg.TableName, "decision"))
+}
+
+// another says that the same call may succeed on a new snapshot: a session key was taken meanwhile, or Postgres ended
+// the transaction for the sake of another.
+func another(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) &&
+		(pg.Code == "23505" && pg.ConstraintName == "seat_key" || pg.Code == "40001" || pg.Code == "40P01")
 }

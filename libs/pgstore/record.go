@@ -180,7 +180,7 @@ func override(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs) (bool, error) 
 	if err != nil || tag.RowsAffected() == 0 {
 		return false, err
 	}
-	if args["outcome"] == "deny" {
+	if args["by_edge"] == true && args["outcome"] == "deny" {
 		var n int
 		if err := tx.QueryRow(ctx, unseatSQL, args).Scan(&n); err != nil {
 			return false, err

@@ -59,6 +59,7 @@ func TestRecord(t *testing.T) {
 		"an edge's denial stands and frees the seat":     recordDenial,
 		"a commit after an edge's denial takes no seat":  recordFirst,
 		"a worker's word yields to the edge's":           recordUncounted,
+		"a worker's word ends no session":                recordGivenUp,
 		"a row that cannot be stored is skipped alone":   recordBad,
 		"repeats are totals":                             recordRepeats,
 		"a stream made anew starts from its first entry": recordIncarnation,
@@ -129,6 +130,23 @@ func recordUncounted(t *testing.T, h harness) {
 	h.record(Batch{After: 2, Last: 3, Uncounted: []*usherv1.DecisionRow{decisionRow(id, access.Allow)}})
 	if got := h.row(id); got.outcome != "deny" || h.Rows() != 1 {
 		t.Errorf("row = %+v of %d, want the edge's denial", got, h.Rows())
+	}
+}
+
+// recordGivenUp: a worker that nobody waited for denied without the ledger; another one had
+// let the viewer in.
+func recordGivenUp(t *testing.T, h harness) {
+	open := admissiontest.Viewer{User: "u", Device: "d", Limit: 2, Mode: access.RefuseNew}.Open("a")
+	if _, err := h.Apply(context.Background(), []admission.Item{open}); err != nil {
+		t.Fatal(err)
+	}
+	h.record(Batch{Last: 1, Uncounted: []*usherv1.DecisionRow{decisionRow(open.Open.ID, access.Deny)}})
+	h.record(Batch{After: 1, Last: 2, Decisions: []*usherv1.DecisionRow{decisionRow(open.Open.ID, access.Allow)}})
+	if got := h.row(open.Open.ID); got.outcome != "allow" {
+		t.Errorf("row = %+v, want what the edge answered", got)
+	}
+	if live := h.Live(); len(live) != 1 {
+		t.Errorf("live = %v, want the session that was let in", live)
 	}
 }
 

@@ -163,7 +163,9 @@ func (c *compiler) clientIP(at path, n *Node, f *fileClientIP) {
 	if f == nil {
 		return
 	}
-	if !httpguts.ValidHeaderFieldName(f.Header) {
+	// Without a header of its own the node takes its caller's usual one, from whom it trusts.
+	named := c.doc.Has(at.sub("header")...) || !c.doc.Has(at.sub("trust")...)
+	if named && !httpguts.ValidHeaderFieldName(f.Header) {
 		c.errorf(at.sub("header"), "", "%q is no header; want one such as X-Real-IP", f.Header)
 	}
 	n.ClientIPHeader = f.Header

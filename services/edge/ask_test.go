@@ -204,3 +204,42 @@ func TestAPanicIsANo(t *testing.T) {
 	b.workers.Decide = nil
 	wantStatus(t, "after it", b.ask(astraRequest("token=1")), http.StatusOK)
 }
+
+// A worker let the viewer in whom we denied meanwhile: until our denial is recorded the ledger
+// answers his next question with that session, under the id of our denial.
+func TestADenialIsNoSessionsRow(t *testing.T) {
+	t.Parallel()
+	timed(t, func(t *testing.T, b *bench) {
+		session := uuid.New()
+		var denied []byte
+		b.workers.Decide = func(ctx context.Context, m *usherv1.AuthRequest) (*usherv1.AuthReply, error) {
+			switch r := edgetest.Allow(m); {
+			case denied == nil || string(denied) == string(m.GetId()):
+				denied = m.GetId()
+				<-ctx.Done()
+				return nil, bus.ErrTimeout
+			case len(m.GetReplaces()) == 0:
+				r.DecisionId, r.SessionId = denied, session[:]
+				return r, nil
+			default:
+				if uuid.UUID(m.GetReplaces()) != session {
+					t.Errorf("the question replaces %x, want %s", m.GetReplaces(), session)
+				}
+				return r, nil
+			}
+		}
+		wantStatus(t, "silence", b.ask(segment("/hls/a/i?token=t")), http.StatusForbidden)
+		time.Sleep(2 * denialMemory)
+		res := b.ask(segment("/hls/a/i?token=t"))
+		wantStatus(t, "again", res, http.StatusOK)
+		asked := b.workers.Asked()
+		if id := decisionID(t, res); id != uuid.UUID(asked[len(asked)-1].GetId()) || id == uuid.UUID(denied) {
+			t.Errorf("the answer stands under %s, want an id of its own", id)
+		}
+		wantStatus(t, "memory", b.ask(segment("/hls/a/i?token=t")), http.StatusOK)
+		b.report(t)
+		if rows := b.journal.Rows(); len(rows) != 1 || rows[0].GetOutcome() != "deny" {
+			t.Errorf("the edge reported %v, want its denial alone", rows)
+		}
+	})
+}

@@ -137,7 +137,7 @@ func (s *Service) lead(ctx context.Context, q *question, k access.Key) access.De
 	defer span.End()
 	q.ID = s.newID()
 	running := s.prepare(q, ses, now)
-	reply, sent, err := s.ask(ctx, q)
+	reply, sent, err := s.askAnew(ctx, q)
 	s.metrics.asked(err)
 	var d access.Decision
 	switch {
@@ -154,7 +154,7 @@ func (s *Service) lead(ctx context.Context, q *question, k access.Key) access.De
 	if err == nil {
 		s.insist(q, &d)
 	}
-	if q.Replaces != uuid.Nil && (err != nil || d.Outcome != access.Allow) {
+	if ses != nil && q.Replaces != uuid.Nil && (err != nil || d.Outcome != access.Allow) {
 		// Nobody has closed the session of whoever had the id before: a worker does so
 		// when it opens the new one.
 		s.table.remove(ses)
@@ -173,6 +173,9 @@ func (s *Service) lead(ctx context.Context, q *question, k access.Key) access.De
 func (s *Service) insist(q *question, d *access.Decision) {
 	if d.ID == q.ID && (q.doubt || d.Outcome == access.Deny && d.Reason == access.Unavailable) {
 		s.journal.add(s.row(q, d, access.Step{Name: "edge", Result: "answered", Text: "by a worker's word"}))
+		if d.Outcome != access.Allow {
+			s.abandoned.add(q.ID, s.now())
+		}
 	}
 }
 

@@ -67,13 +67,14 @@ type Service struct {
 	view   atomic.Pointer[view] // nil until the policy has arrived
 	viewed chan struct{}        // closed when it has
 
-	table    *table
-	denials  *denials
-	flights  *flights
-	bars     *bars
-	refusals *refusals
-	tallies  *tallies
-	closings closings
+	table     *table
+	denials   *denials
+	abandoned *abandoned
+	flights   *flights
+	bars      *bars
+	refusals  *refusals
+	tallies   *tallies
+	closings  closings
 
 	start       time.Time    // of the monotonic clock
 	lastTick    atomic.Int64 // instant of the control stream's last tick
@@ -113,7 +114,7 @@ func build(cfg Config, deps Deps, w wires) *Service {
 		adapters: adapters(),
 		decider:  w.decider, seats: w.seats, feed: w.feed,
 		viewed: make(chan struct{}),
-		table:  newTable(cfg.Sessions), denials: newDenials(), flights: newFlights(),
+		table:  newTable(cfg.Sessions), denials: newDenials(), abandoned: newAbandoned(), flights: newFlights(),
 		bars: newBars(), refusals: newRefusals(), tallies: newTallies(),
 		// A monotonic clock that never shows 0, which stands for "never".
 		start: time.Now().Add(-cutOff - time.Second),

@@ -40,6 +40,9 @@ func (s *Service) failed(ctx context.Context, q *question, ses *session, cause e
 	s.log.DebugContext(ctx, "no worker answered", slog.String(telemetry.Node, q.Node),
 		slog.String(telemetry.Result, string(d.Outcome)), slog.Any(telemetry.Error, cause))
 	s.journal.add(s.row(q, &d, access.Step{Name: "fail mode", Result: string(q.rule.fail), Text: cause.Error()}))
+	if d.Outcome != access.Allow && q.doubt {
+		s.abandoned.add(q.ID, now)
+	}
 	if d.Outcome == access.Allow {
 		s.prolong(q, ses, old, &d, now)
 	}

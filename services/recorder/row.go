@@ -75,7 +75,7 @@ func checkRow(s *policy.Snapshot, region, edge string, r *usherv1.DecisionRow) e
 		return err
 	}
 	cleanTexts(region, edge, r)
-	if foreignNode(s, edge, r.GetNode()) {
+	if foreignNode(s, edge, r.GetNode()) && !disown(r) {
 		return errForeign
 	}
 	r.DurationUs = min(max(r.GetDurationUs(), 0), maxMicros)
@@ -127,11 +127,15 @@ func cleanSteps(text string) string {
 		s.Name, s.Result = access.Clean(s.Name, access.MaxName), access.Clean(s.Result, access.MaxName)
 		s.Text = access.Clean(s.Text, maxText)
 	}
-	clean, err := json.Marshal(steps)
+	return stepsOf(steps...)
+}
+
+func stepsOf(steps ...access.Step) string {
+	text, err := json.Marshal(steps)
 	if err != nil || steps == nil {
 		return "[]"
 	}
-	return string(clean)
+	return string(text)
 }
 
 func checkRepeats(r *usherv1.Repeats) error {
@@ -143,6 +147,18 @@ func checkRepeats(r *usherv1.Repeats) error {
 		return fmt.Errorf("%w: %d repeats", errMalformed, r.GetTotal())
 	}
 	return nil
+}
+
+// disown takes the node's name out of a row by which an edge refused a node that it does not
+// know, since the policy gives it to another edge: a server that asks at the wrong edge is
+// refused there and must be found in the audit. False for any other row.
+func disown(r *usherv1.DecisionRow) bool {
+	if access.Outcome(r.GetOutcome()) != access.Deny || access.Reason(r.GetReason()) != access.UnknownNode || len(r.GetSessionId()) != 0 {
+		return false
+	}
+	r.Steps = stepsOf(access.Step{Name: "node", Result: string(access.WrongEdge), Text: "the policy gives node " + r.GetNode() + " to another edge"})
+	r.Node = ""
+	return true
 }
 
 // foreignNode says whether the policy gives the node to another edge. A node that it does

@@ -58,6 +58,32 @@ func TestCheckRowRefuses(t *testing.T) {
 	}
 }
 
+func TestAServerAtTheWrongEdgeIsFoundInTheAudit(t *testing.T) {
+	t.Parallel()
+	refused := func(more func(*usherv1.DecisionRow)) *usherv1.DecisionRow {
+		return row(func(r *usherv1.DecisionRow) {
+			r.Node, r.Outcome, r.Reason, r.SessionId = "n2", "deny", "unknown_node", nil
+			more(r)
+		})
+	}
+	r := refused(func(*usherv1.DecisionRow) {})
+	if err := checkRow(parse(t), "eu", "e1", r); err != nil {
+		t.Fatalf("checkRow: %v", err)
+	}
+	if r.GetNode() != "" || !strings.Contains(r.GetSteps(), "gives node n2 to another edge") {
+		t.Errorf("row = %v, want one that names n2 in its step alone", r)
+	}
+	for name, more := range map[string]func(*usherv1.DecisionRow){
+		"an allow":       func(r *usherv1.DecisionRow) { r.Outcome = "allow" },
+		"another reason": func(r *usherv1.DecisionRow) { r.Reason = "limit" },
+		"a session":      func(r *usherv1.DecisionRow) { r.SessionId = make([]byte, 16) },
+	} {
+		if err := checkRow(parse(t), "eu", "e1", refused(more)); !errors.Is(err, errForeign) {
+			t.Errorf("%s: %v, want %v", name, err, errForeign)
+		}
+	}
+}
+
 func TestCheckRowMakesARowHarmless(t *testing.T) {
 	t.Parallel()
 	r := row(func(r *usherv1.DecisionRow) {

@@ -50,6 +50,7 @@ type answerer struct {
 	log      *slog.Logger
 	metrics  *metrics
 	now      func() time.Time
+	lost     telemetry.Seldom // limits lines about decisions that nobody took
 }
 
 // question is what is known of one question while it is worked on.

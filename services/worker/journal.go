@@ -69,8 +69,10 @@ func (a *answerer) withoutLedger(ctx context.Context, q *question, cause error) 
 	}
 	if err != nil {
 		a.metrics.uncounted.WithLabelValues("lost").Inc()
-		a.log.ErrorContext(ctx, "neither ledger nor journal took a decision, the edge decides",
-			slog.String(telemetry.Edge, q.Edge), slog.Any(telemetry.Error, err), slog.Any(telemetry.Cause, cause))
+		if a.lost.Allow() {
+			a.log.ErrorContext(ctx, "neither ledger nor journal took a decision, the edge decides",
+				slog.String(telemetry.Edge, q.Edge), slog.Any(telemetry.Error, err), slog.Any(telemetry.Cause, cause))
+		}
 		return a.status(usherv1.AuthReply_STATUS_INTERNAL)
 	}
 	a.metrics.uncounted.WithLabelValues(string(r.Outcome)).Inc()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"usher.internal/libs/telemetry"
+	"usher.internal/services/edge"
 )
 
 // Region of a cluster in one process.
@@ -85,7 +86,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	defer func() { _ = lock.Close() }() // the kernel releases it with the process anyway
 	// What can be wrong at once is found before anything is started.
-	l, err := listen(o)
+	l, err := listen(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -120,21 +121,21 @@ func (o *Options) check() error {
 // listeners are taken first and given to the parts that serve on them.
 type listeners struct{ http, admin net.Listener }
 
-func listen(o Options) (l listeners, err error) {
-	if l.http, err = listenOn("--http", o.HTTP); err != nil {
+func listen(ctx context.Context, o Options) (l listeners, err error) {
+	if l.http, err = listenOn(ctx, "--http", o.HTTP); err != nil {
 		return l, err
 	}
 	if o.Admin == "" {
 		return l, nil
 	}
-	if l.admin, err = listenOn("--admin", o.Admin); err != nil {
+	if l.admin, err = listenOn(ctx, "--admin", o.Admin); err != nil {
 		l.close()
 	}
 	return l, err
 }
 
-func listenOn(flag, addr string) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr)
+func listenOn(ctx context.Context, flag, addr string) (net.Listener, error) {
+	l, err := edge.Listen(ctx, addr)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s cannot be used: %w; choose another address with %[1]s HOST:PORT", flag, addr, err)
 	}

@@ -49,7 +49,8 @@ func (c up) Run(ctx context.Context, app App) error {
 		}
 		t.Log = slog.New(newScreen(f, t.Level))
 	}
-	context.AfterFunc(ctx, func() { log.Info("stopping; a second Ctrl-C stops at once") })
+	quiet := context.AfterFunc(ctx, func() { log.Info("stopping; a second Ctrl-C stops at once") })
+	defer quiet()
 	err = cluster.Run(ctx, cluster.Options{
 		Data: c.Data, HTTP: c.HTTP, Policy: c.Policy, Postgres: c.Postgres, Workers: c.Workers, Admin: c.Admin, NATS: c.NATS,
 		Telemetry: t, Log: log, Ready: func(r cluster.Ready) { greet(app.Out, c.Data, r) },

@@ -107,6 +107,10 @@ func (m *Model) Apply(ctx context.Context, items []admission.Item) ([]admission.
 	if m.down {
 		return nil, fmt.Errorf("the model was told to be down: %w", admission.ErrUnavailable)
 	}
+	// One call is one moment: bars that its items set end together.
+	clock, now := m.now, m.now()
+	m.now = func() time.Time { return now }
+	defer func() { m.now = clock }()
 	out := make([]admission.Result, len(items))
 	bad := map[int]bool{}
 	for i := range items {

@@ -59,9 +59,7 @@ BEGIN
             UNION ALL
             SELECT usher.device_bar(subject, stream, device), lease_ms, reason FROM gone WHERE bar_device) b
      GROUP BY k ORDER BY k
-    ON CONFLICT (key) DO UPDATE
-       SET until = greatest(bar.until, EXCLUDED.until),
-           reason = CASE WHEN bar.until > EXCLUDED.until THEN bar.reason ELSE EXCLUDED.reason END
+    ON CONFLICT (key) DO UPDATE SET until = greatest(bar.until, EXCLUDED.until), reason = EXCLUDED.reason
   ), told AS (
     INSERT INTO usher.outbox (at, session_id, key, subject, realm, user_id, stream, device, node, reason, bar_ms, bar_device)
     SELECT p_now, session_id, key, subject, realm, user_id, stream, device, node, reason,

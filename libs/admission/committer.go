@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,7 +29,9 @@ type Committer struct {
 	ledger Ledger
 	opts   CommitterOptions
 	queue  chan *waiting
-	done   chan struct{} // closed when Run has returned
+	// answered is when the ledger last answered, in Unix nanoseconds; 0 for never.
+	answered atomic.Int64
+	done     chan struct{} // closed when Run has returned
 }
 
 type waiting struct {
@@ -52,6 +55,12 @@ func NewCommitter(l Ledger, o CommitterOptions) *Committer {
 		o.Queue = o.MaxBatch * 16
 	}
 	return &Committer{ledger: l, opts: o, queue: make(chan *waiting, o.Queue), done: make(chan struct{})}
+}
+
+// Answered says whether the ledger answered within the last d: then it is there, however
+// slow, and a call that took too long is no reason to go on without it.
+func (c *Committer) Answered(d time.Duration) bool {
+	return time.Since(time.Unix(0, c.answered.Load())) < d
 }
 
 // Do applies one item and returns its result. The error wraps ErrUnavailable (nothing
@@ -254,6 +263,9 @@ func (c *Committer) apply(ctx context.Context, batch []*waiting) {
 	call, cancel := context.WithDeadlineCause(context.WithoutCancel(ctx), latest(live, now), fmt.Errorf("ledger call took too long: %w", ErrUnavailable))
 	defer cancel()
 	results, err := c.ledger.Apply(call, items)
+	if err == nil {
+		c.answered.Store(time.Now().UnixNano())
+	}
 	if c.opts.Observe != nil {
 		c.opts.Observe(len(items), time.Since(now), err)
 	}

@@ -68,6 +68,12 @@ UPDATE usher.decision
    SET outcome = @outcome, reason = @reason, by_edge = @by_edge, repeats = greatest(repeats, @repeats)
  WHERE at = @at AND decision_id = @id AND NOT by_edge`
 
+	// The row's steps go on with those that led to what was answered.
+	overrideStepsSQL = `
+UPDATE usher.decision_steps
+   SET steps = CASE WHEN steps = '[]' THEN @steps ELSE left(steps, -1) || ',' || substr(@steps, 2) END
+ WHERE at = @at AND decision_id = @id AND @steps <> '[]'`
+
 	reportStepsSQL = `
 INSERT INTO usher.decision_steps (at, decision_id, steps)
 SELECT @at, @id, @steps
@@ -178,6 +184,9 @@ func report(ctx context.Context, tx pgx.Tx, row *usherv1.DecisionRow, byEdge boo
 func override(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs) (bool, error) {
 	tag, err := tx.Exec(ctx, overrideSQL, args)
 	if err != nil || tag.RowsAffected() == 0 {
+		return false, err
+	}
+	if _, err := tx.Exec(ctx, overrideStepsSQL, args); err != nil {
 		return false, err
 	}
 	if args["by_edge"] == true && args["outcome"] == "deny" {

@@ -116,14 +116,15 @@ func (c *compiler) places(at path, n *Node, kind caller) {
 		c.errorf(at.sub("token"), "", "is empty: no token would be found; leave it out for [query:token]")
 	}
 	for i, p := range n.Token {
-		c.place(at.sub("token", i), p, kind)
+		c.place(at.sub("token", i), p, kind, kind.forward && n.URL == nil)
 	}
 	if n.Device != "" {
-		c.place(at.sub("device"), n.Device, kind)
+		c.place(at.sub("device"), n.Device, kind, false)
 	}
 }
 
-func (c *compiler) place(at path, place string, kind caller) {
+// place checks one place; named says that every path element is read as a part of the stream's name.
+func (c *compiler) place(at path, place string, kind caller, named bool) {
 	m := placeForm.FindStringSubmatch(place)
 	if m == nil {
 		c.errorf(at, "", "%q is no place; want query:NAME, header:NAME, cookie:NAME or path:N", place)
@@ -136,6 +137,8 @@ func (c *compiler) place(at path, place string, kind caller) {
 	case where == "path":
 		if i, err := strconv.Atoi(what); err != nil || i < 1 || i > 32 {
 			c.errorf(at, "", "%q: want the number of a path element, path:1 to path:32", place)
+		} else if named {
+			c.errorf(at, "", "%q: the default reading takes that element for a part of the stream's name, so that each token would be a stream, and be stored as one; say with url where the stream stands", place)
 		}
 	case where == "query" && strings.ContainsAny(what, "=&?# ") || where != "query" && !httpguts.ValidHeaderFieldName(what):
 		c.errorf(at, "", "%q: that cannot be the name of a %s", place, where)

@@ -61,6 +61,10 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// The caller opens its next connection, and finds whoever took over.
 		w.Header()["Connection"] = []string{"close"}
 	}
+	if r.ContentLength != 0 {
+		// Nobody reads the body of a question: without this, net/http waits for all of it before it answers.
+		w.Header()["Connection"] = []string{"close"}
+	}
 	q := &question{asked: begin, method: r.Method, parent: r.Header.Get("Traceparent")}
 	q.Region, q.Edge, q.Caller = s.cfg.Region, s.cfg.Name, a.Kind()
 	d := s.answer(r, a, name, q)

@@ -24,6 +24,8 @@ const (
 	// maxClockOff is how far a question's id may be from this worker's clock: the row's
 	// partition is the id's time, and stored ids are looked for near it.
 	maxClockOff = 5 * time.Minute
+	// ledgerAway is the silence after which a ledger that takes too long counts as away.
+	ledgerAway = 2 * time.Second
 	// maxHop is the longest way from edge to worker that is believed; clocks may differ.
 	maxHop = 10 * time.Second
 )
@@ -31,6 +33,8 @@ const (
 // committer writes a decision and takes its seat; *admission.Committer is one.
 type committer interface {
 	Do(ctx context.Context, item admission.Item) (admission.Result, error)
+	// Answered says whether the ledger answered within the last d.
+	Answered(d time.Duration) bool
 }
 
 // teller tells the edges which sessions were ended by force. It does not block.
@@ -140,7 +144,9 @@ func (a *answerer) settle(ctx context.Context, q *question) *usherv1.AuthReply {
 		}
 		a.teller.tell(result.Ended)
 		return a.reply(q, result)
-	case errors.Is(err, admission.ErrOverload):
+	case errors.Is(err, admission.ErrOverload), errors.Is(err, errCommitSlow) && a.ledger.Answered(ledgerAway):
+		// The ledger is there and slow: the same question asked again finds what became of it. Letting viewers in
+		// uncounted is for a ledger that is away.
 		return a.status(usherv1.AuthReply_STATUS_BUSY)
 	case errors.Is(err, admission.ErrBadItem):
 		return a.refuseBad(ctx, q, err)

@@ -222,7 +222,10 @@ type scripted struct {
 	results []admission.Result
 	errs    []error
 	items   []admission.Item
+	there   bool // the ledger answered a moment ago
 }
+
+func (s *scripted) Answered(time.Duration) bool { return s.there }
 
 func (s *scripted) Do(_ context.Context, item admission.Item) (admission.Result, error) {
 	i := len(s.items)
@@ -241,6 +244,27 @@ func TestAnswerGivesAShortLeaseOnASessionZappedMeanwhile(t *testing.T) {
 	r := b.answer(within(t, time.Second), "e1", ask())
 	if r.GetOutcome() != "allow" || r.GetLeaseMs() != shortLease.Milliseconds() {
 		t.Errorf("answer = %v, want allow for %s", r, shortLease)
+	}
+}
+
+func TestASlowLedgerIsNotAway(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		there bool
+		want  usherv1.AuthReply_Status
+	}{
+		"the ledger answered a moment ago": {true, usherv1.AuthReply_STATUS_BUSY},
+		"the ledger has not answered":      {false, usherv1.AuthReply_STATUS_DECIDED},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var b *bench
+			b = setup(t, func(context.Context, *access.Request) decide.Verdict { return allowed(b, "u1") })
+			b.answerer.ledger = &scripted{results: []admission.Result{{}}, errs: []error{errCommitSlow}, there: test.there}
+			if r := b.answer(within(t, time.Second), "e1", ask()); r.GetStatus() != test.want {
+				t.Errorf("answer = %v, want %s", r, test.want)
+			}
+		})
 	}
 }
 

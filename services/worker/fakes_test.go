@@ -43,6 +43,8 @@ type direct struct {
 	before func(ctx context.Context) error
 }
 
+func (d *direct) Answered(time.Duration) bool { return false }
+
 func (d *direct) Do(ctx context.Context, item admission.Item) (admission.Result, error) {
 	d.mu.Lock()
 	d.items = append(d.items, item)

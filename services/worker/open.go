@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"usher.internal/libs/access"
@@ -49,8 +50,10 @@ func Main(ctx context.Context, cfg Config, version string) (err error) {
 	}
 	defer func() { err = errors.Join(err, closing(ctx, conn.Close)) }()
 	known := store.Known()
+	ledger := pgstore.NewLedger(store)
+	warm(ctx, ledger, tel.Log)
 	s, err := New(cfg, Deps{
-		Bus: conn, Ledger: pgstore.NewLedger(store), Outbox: store,
+		Bus: conn, Ledger: ledger, Outbox: store,
 		Claims: store.Claims(), Known: known, Keyer: keyer, Telemetry: tel,
 	})
 	if err != nil {
@@ -59,6 +62,18 @@ func Main(ctx context.Context, cfg Config, version string) (err error) {
 	return lifecycle.Run(ctx, tel.Log,
 		lifecycle.Task{Name: "known", Run: known.Run},
 		lifecycle.Task{Name: "worker", Run: s.Run})
+}
+
+// warmWithin is how long a worker's start waits for Postgres.
+const warmWithin = 5 * time.Second
+
+// warm makes the ledger's connections ready. A worker starts without Postgres too.
+func warm(ctx context.Context, l *pgstore.Ledger, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, warmWithin)
+	defer cancel()
+	if err := l.Warm(ctx, 2); err != nil {
+		log.WarnContext(ctx, "ledger is not there yet", slog.Any(telemetry.Error, err))
+	}
 }
 
 // closing gives a last step its own time: ctx has ended when it is taken.

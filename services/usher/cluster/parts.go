@@ -66,7 +66,7 @@ func (p *parts) openKeys(context.Context) (err error) {
 func (p *parts) openPostgres(ctx context.Context) error {
 	if p.Postgres != "" {
 		p.dsn = p.Postgres
-		return replace(p.Data.dsnFile(), []byte(p.Postgres+"\n"), 0o600)
+		return nil
 	}
 	given, err := p.Data.givenDSN()
 	if err != nil {
@@ -95,6 +95,13 @@ func (p *parts) openStore(ctx context.Context) (err error) {
 	defer cancel()
 	if err := p.store.Migrate(ctx); err != nil {
 		return fmt.Errorf("%w; is the server up, and may its user make schemas in the database?", err)
+	}
+	if err := pgstore.NewLedger(p.store).Warm(ctx, 2*p.Workers); err != nil {
+		return err
+	}
+	if p.Postgres != "" {
+		// Remembered only now: one that never worked must not come between a cluster and its data.
+		return replace(p.Data.dsnFile(), []byte(p.Postgres+"\n"), 0o600)
 	}
 	return nil
 }

@@ -7,8 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
+	"time"
 
 	"github.com/alecthomas/kong"
+
+	"usher.internal/libs/config"
 )
 
 // App is what a command works with besides its own flags.
@@ -49,6 +53,7 @@ func Main(ctx context.Context, args []string, app App) (code int) {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Writers(app.Out, app.Err),
 		kong.Exit(func(code int) { exited = code }),
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(past)),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(app),
 	)
@@ -71,6 +76,23 @@ func Main(ctx context.Context, args []string, app App) (code int) {
 		fmt.Fprintf(app.Err, "usher: %v\n", err)
 	}
 	return 1
+}
+
+// past reads how far to look back, as the policy writes durations: "15m", "3d".
+func past(c *kong.DecodeContext, target reflect.Value) error {
+	var text string
+	if err := c.Scan.PopValueInto("duration", &text); err != nil {
+		return err
+	}
+	d, err := config.ParseDuration(text)
+	if err == nil && d <= 0 {
+		err = fmt.Errorf("%q is not before now", text)
+	}
+	if err != nil {
+		return err
+	}
+	target.SetInt(int64(d))
+	return nil
 }
 
 type version struct{}

@@ -3,6 +3,7 @@ package caller
 import (
 	"net/http"
 	"net/netip"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -66,9 +67,15 @@ func CheckPath(path string) error {
 		return Badf("the path does not begin with a slash")
 	case strings.ContainsAny(path, "# \\"):
 		return Badf("the path holds a character that must be percent-encoded")
+	case ambiguous.MatchString(path):
+		return Badf("the path holds what some servers read as another path")
 	}
 	return nil
 }
+
+// ambiguous is what servers read in different ways: an encoded backslash, an encoded slash or dot that was encoded
+// twice, and a parent element with a parameter. A rule for one path must not open another.
+var ambiguous = regexp.MustCompile(`(?i)%5c|%25(25)*(2e|2f|5c)|(^|/)(\.|%2e){1,2}(;|%3b)`)
 
 // Host returns a Host header without what cannot be in one; port and case are kept.
 func Host(s string) string {

@@ -73,7 +73,7 @@ func StartWith(provider trace.TracerProvider) *Telemetry {
 }
 
 // Tracer makes spans under a name, by habit the package's path.
-func (t *Telemetry) Tracer(name string) trace.Tracer { return t.provider.Tracer(name) }
+func (t *Telemetry) Tracer(name string) trace.Tracer { return quiet{t.provider.Tracer(name)} }
 
 // TracerProvider is for instrumentation that wants one, such as otelhttp.
 func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.provider }
@@ -131,6 +131,18 @@ func newProvider(ctx context.Context, service, version string) (*sdktrace.Tracer
 // silent samples nothing of its own but hands on a caller's sampled flag, so that a
 // process without an exporter doesn't cut the trace of those that have one.
 func silent() sdktrace.Sampler { return sdktrace.ParentBased(sdktrace.NeverSample()) }
+
+// quiet makes no span below one that nobody samples: the trace's id is what such a trace is
+// for, and a question has half a dozen spans.
+type quiet struct{ trace.Tracer }
+
+// Start implements trace.Tracer.
+func (q quiet) Start(ctx context.Context, name string, opts ...trace.SpanStartOption) (context.Context, trace.Span) {
+	if parent := trace.SpanContextFromContext(ctx); parent.IsValid() && !parent.IsSampled() {
+		return ctx, trace.SpanFromContext(ctx)
+	}
+	return q.Tracer.Start(ctx, name, opts...)
+}
 
 // exporting says whether the environment asks for traces. autoexport alone would
 // export to localhost when nothing is set at all.

@@ -19,6 +19,7 @@ const closeTime = 5 * time.Second
 // Main runs an edge as a process of its own until ctx ends: it opens what the
 // configuration names, serves health and metrics, and closes all of it again.
 func Main(ctx context.Context, cfg Config, t *telemetry.Telemetry) (err error) {
+	defer lifecycle.Headroom()()
 	keyer, err := access.LoadKeyer(cfg.ClusterKey)
 	if err != nil {
 		return err

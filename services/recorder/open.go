@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"usher.internal/libs/bus"
+	"usher.internal/libs/lifecycle"
 	"usher.internal/libs/pgstore"
 	"usher.internal/libs/telemetry"
 )
@@ -18,6 +19,7 @@ const closeTimeout = 5 * time.Second
 // configuration names, runs the recorder on it, and closes it again. Neither NATS nor
 // Postgres need to be there at the start.
 func Main(ctx context.Context, cfg Config, version string) (err error) {
+	defer lifecycle.Headroom()()
 	tel, err := telemetry.Start(ctx, "recorder", version)
 	if err != nil {
 		return err

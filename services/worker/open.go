@@ -21,6 +21,7 @@ const closeTimeout = 5 * time.Second
 // configuration names, runs the worker on it, and closes it again. Neither NATS nor Postgres
 // need to be there at the start.
 func Main(ctx context.Context, cfg Config, version string) (err error) {
+	defer lifecycle.Headroom()()
 	tel, err := telemetry.Start(ctx, "worker", version)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"net"
 	"time"
 
+	"usher.internal/libs/lifecycle"
 	"usher.internal/libs/telemetry"
 	"usher.internal/services/edge"
 )
@@ -80,6 +81,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	began := time.Now()
+	defer lifecycle.Headroom()()
 	lock, err := o.Data.open()
 	if err != nil {
 		return err

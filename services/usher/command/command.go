@@ -53,7 +53,7 @@ func Main(ctx context.Context, args []string, app App) (code int) {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Writers(app.Out, app.Err),
 		kong.Exit(func(code int) { exited = code }),
-		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(past)),
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(duration)),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(app),
 	)
@@ -78,15 +78,15 @@ func Main(ctx context.Context, args []string, app App) (code int) {
 	return 1
 }
 
-// past reads how far to look back, as the policy writes durations: "15m", "3d".
-func past(c *kong.DecodeContext, target reflect.Value) error {
+// duration reads a length of time as the policy writes it: "15m", "3d".
+func duration(c *kong.DecodeContext, target reflect.Value) error {
 	var text string
 	if err := c.Scan.PopValueInto("duration", &text); err != nil {
 		return err
 	}
 	d, err := config.ParseDuration(text)
-	if err == nil && d <= 0 {
-		err = fmt.Errorf("%q is not before now", text)
+	if err == nil && d < 0 {
+		err = fmt.Errorf("%q is negative", text)
 	}
 	if err != nil {
 		return err

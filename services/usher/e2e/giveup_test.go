@@ -75,7 +75,11 @@ func TestEdgeGaveUp(t *testing.T) {
 				eventually(t, 20*time.Second, "the edge's answer is recorded", func() bool { return b.row(t, r.decision) != "" })
 			}
 			b.ledger.release()
-			<-b.ledger.applied
+			select {
+			case <-b.ledger.applied:
+			case <-time.After(20 * time.Second):
+				t.Fatal("the question never came to the ledger")
+			}
 			if !c.recorded {
 				if c.closed != "" && b.seats(t, r.decision) != "live" {
 					t.Fatalf("the worker took no seat: %q", b.seats(t, r.decision))
@@ -147,7 +151,21 @@ func setupGiveUp(t *testing.T) *giveUp {
 	}
 	inBackground(t, e.Run)
 	eventually(t, 20*time.Second, "the edge is ready", func() bool { return e.Ready() == nil })
+	b.workerThere(t)
 	return b
+}
+
+// workerThere waits until NATS knows the worker: an id of another age is answered without the ledger.
+func (b *giveUp) workerThere(t *testing.T) {
+	t.Helper()
+	probe := b.conns("probe", b.nats)
+	old := uuid.UUID{6: 0x70, 8: 0x80}
+	eventually(t, 20*time.Second, "the worker answers", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		r, err := probe.Ask(ctx, "eu", "probe", &usherv1.AuthRequest{Id: old[:]})
+		return err == nil && r.GetStatus() == usherv1.AuthReply_STATUS_CLOCK
+	})
 }
 
 // spread does what a recorder would, so that none need run yet.

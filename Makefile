@@ -25,10 +25,11 @@ test:
 	@scripts/install postgres compiler nginx
 	go test -race -timeout 9m work
 
-# Ratios to a yardstick in the same run: bench/README.md.
+# What DESIGN.md promises of speed, as ratios to a yardstick in the same run: services/usher/bench/README.md.
+# make bench ARGS="-only new-64 -rounds 3"
 bench:
 	@scripts/install postgres
-	go run ./services/usher/bench
+	@go run ./services/usher/bench $(ARGS)
 
 lint:
 	@scripts/lint

@@ -19,7 +19,10 @@ import (
 type URL struct {
 	pattern string
 	several bool
-	re      *regexp.Regexp // RE2: linear in the path
+	// simple says that the pattern is before, {stream} and "/**", as most are: such a path is read without re.
+	simple bool
+	before string
+	re     *regexp.Regexp // RE2: linear in the path
 }
 
 const (
@@ -72,6 +75,8 @@ func ParseURL(pattern string) (*URL, error) {
 		return nil, fmt.Errorf("compiling the pattern: %w", err)
 	}
 	u.re = re
+	u.before, u.simple = strings.CutSuffix(pattern, oneElement+"/**")
+	u.simple = u.simple && !urlToken.MatchString(u.before)
 	return u, nil
 }
 
@@ -105,6 +110,14 @@ func (u *URL) Stream(path string) (stream string, ok bool) {
 	clean, ok := cleanPath(path)
 	if !ok {
 		return "", false
+	}
+	if u.simple {
+		rest, fits := strings.CutPrefix(clean, u.before)
+		stream, _, ok = strings.Cut(rest, "/")
+		if !fits || !ok {
+			return "", false
+		}
+		return usable(stream)
 	}
 	m := u.re.FindStringSubmatchIndex(clean)
 	if m == nil {

@@ -114,6 +114,8 @@ func TestDefaultStream(t *testing.T) {
 
 func FuzzURL(f *testing.F) {
 	f.Add("/hls/{stream}/**", "/hls/bbc/720p/seg1.ts")
+	f.Add("/hls/x-{stream}/**", "//hls//x-bbc/")
+	f.Add("/{stream}/**", "/bbc")
 	f.Add("/{stream...}/index.m3u8", "/a/../b/%2e/index.m3u8")
 	f.Add("/**/{stream}.m3u8", "/play/a%25%00/x.m3u8")
 	f.Fuzz(func(t *testing.T, pattern, path string) {
@@ -135,6 +137,10 @@ func FuzzURL(f *testing.F) {
 		if u, err := ParseURL(pattern); err == nil {
 			stream, ok := u.Stream(path)
 			check(pattern, stream, ok)
+			u.simple = false
+			if slow, found := u.Stream(path); slow != stream || found != ok {
+				t.Errorf("%s reads %q as %q, %v; by its expression as %q, %v", pattern, path, stream, ok, slow, found)
+			}
 		}
 	})
 }

@@ -37,7 +37,7 @@ type stage struct {
 // paths in the order in which they are measured.
 func paths() []path {
 	return []path{
-		noop(64), noop(256), echo(64), echo(256),
+		noop(64), noop(256), echo(8), echo(64), echo(256),
 		ledger(64), ledger(256),
 		known("known-64", "known session, segment without a token: answered from memory", "", 64),
 		known("known-token-64", "known session, segment with its token", "?token=", 64),

@@ -59,11 +59,12 @@ func (p *parts) services(l listeners, known *pgstore.Known) ([]lifecycle.Task, e
 	if err != nil {
 		return nil, err
 	}
-	tasks := []lifecycle.Task{{Name: recorderName, Run: rec.Run}}
+	commit := worker.NewCommitter(pgstore.NewLedger(p.store), p.Telemetry)
+	tasks := []lifecycle.Task{{Name: recorderName, Run: rec.Run}, {Name: "group commit", Run: commit.Run}}
 	for i := range p.Workers {
 		name := workerName(i)
 		w, err := worker.New(worker.Config{Name: name, Region: Region, Pool: p.Pool}, worker.Deps{
-			Bus: p.conns[name], Ledger: pgstore.NewLedger(p.store), Outbox: p.store,
+			Bus: p.conns[name], Committer: commit, Outbox: p.store,
 			Claims: p.store.Claims(), Known: known, Keyer: p.keyer, Telemetry: p.Telemetry, Health: p.health,
 		})
 		if err != nil {

@@ -67,7 +67,7 @@ func CheckPath(path string) error {
 		return Badf("the path does not begin with a slash")
 	case strings.ContainsAny(path, "# \\"):
 		return Badf("the path holds a character that must be percent-encoded")
-	case ambiguous.MatchString(path):
+	case strings.ContainsAny(path, "%;") && ambiguous.MatchString(path): // the bytes that each of them needs
 		return Badf("the path holds what some servers read as another path")
 	}
 	return nil

@@ -50,24 +50,50 @@ func record(span trace.Span, v *Verdict) {
 	)
 }
 
-// judge goes through the stages; the first that knows ends it (DESIGN.md §3, Policy).
+// stages are the way of a question, in order (DESIGN.md §3, Policy): each says whether it
+// has decided, and the first that has ends it.
+var stages = [...]func(*judgement, context.Context) bool{
+	(*judgement).node,
+	(*judgement).find,
+	(*judgement).lists,
+	(*judgement).domain,
+	(*judgement).auth,
+}
+
+// judge goes through the stages.
 func (j *judgement) judge(ctx context.Context) {
-	if j.verdict.Node == nil {
-		j.trail.add("node", "unknown", "")
-		j.verdict.deny(access.UnknownNode, "", "")
-		return
+	for _, decided := range stages {
+		if decided(j, ctx) {
+			return
+		}
 	}
+}
+
+// node refuses who is not listed.
+func (j *judgement) node(context.Context) bool {
+	if j.verdict.Node != nil {
+		return false
+	}
+	j.trail.add("node", "unknown", "")
+	j.verdict.deny(access.UnknownNode, "", "")
+	return true
+}
+
+// find looks for the rule; without one nobody gets in.
+func (j *judgement) find(context.Context) bool {
 	found := j.snapshot.Rule(j.req.Stream)
 	if found == nil {
 		j.trail.add("rule", "none", "")
 		j.verdict.deny(access.NoRule, "", "")
-		return
+		return true
 	}
 	j.rule, j.verdict.Rule = j.rules[found], found
 	j.trail.add("rule", "match", found.Name())
-	if j.lists() || j.domain() {
-		return
-	}
+	return false
+}
+
+// auth asks the rule's checks.
+func (j *judgement) auth(ctx context.Context) bool {
 	switch j.rule.Auth {
 	case policy.AuthAllow:
 		j.trail.add("auth", yes, "")
@@ -80,11 +106,12 @@ func (j *judgement) judge(ctx context.Context) {
 		j.trail.add("auth", no, "")
 		j.verdict.deny(access.DenyRule, "", "")
 	}
+	return true
 }
 
 // lists says whether an allow or deny list decided. An allow list bypasses the
 // checks, so that it knows no user and counts no limit (spec flussonic §4).
-func (j *judgement) lists() bool {
+func (j *judgement) lists(context.Context) bool {
 	if !j.rule.listed {
 		return false
 	}
@@ -111,7 +138,7 @@ func (j *judgement) lists() bool {
 }
 
 // domain says whether the domain lock denied.
-func (j *judgement) domain() bool {
+func (j *judgement) domain(context.Context) bool {
 	if len(j.rule.domains) == 0 {
 		return false
 	}

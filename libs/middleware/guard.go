@@ -15,6 +15,9 @@ import (
 
 // Causes of ends, told apart by the breaker and in texts.
 var (
+	// ErrOpen is among the causes of ErrUnavailable while the breaker keeps from asking.
+	ErrOpen = errors.New("it failed too often and is left alone for a while")
+
 	errTimeout   = errors.New("it did not answer in time")
 	errAbandoned = errors.New("nobody waits for the answer")
 	errFull      = errors.New("too many calls are under way")
@@ -45,12 +48,13 @@ type Guard struct {
 	name    string
 	inner   Keyed
 	log     *slog.Logger
-	flights flights
+	timeout time.Duration
+	flights Flights[Answer]
 	slots   chan struct{}
 	breaker *gobreaker.CircuitBreaker[Answer]
 }
 
-var _ Middleware = (*Guard)(nil)
+var _ Keyed = (*Guard)(nil)
 
 // NewGuard wraps inner; name is the check's, for the log.
 func NewGuard(name string, inner Keyed, l Limits, log *slog.Logger) *Guard {
@@ -58,7 +62,7 @@ func NewGuard(name string, inner Keyed, l Limits, log *slog.Logger) *Guard {
 		name:    name,
 		inner:   inner,
 		log:     log,
-		flights: flights{timeout: l.Timeout, calls: map[string]*flight{}},
+		timeout: l.Timeout,
 		slots:   make(chan struct{}, l.Concurrent),
 		breaker: gobreaker.NewCircuitBreaker[Answer](gobreaker.Settings{
 			Name:        name,
@@ -66,10 +70,6 @@ func NewGuard(name string, inner Keyed, l Limits, log *slog.Logger) *Guard {
 			ReadyToTrip: func(c gobreaker.Counts) bool { return int(c.ConsecutiveFailures) >= l.Failures },
 			// A call that nobody waited for says nothing about the upstream.
 			IsExcluded: func(err error) bool { return errors.Is(err, errAbandoned) },
-			OnStateChange: func(name string, from, to gobreaker.State) {
-				log.Warn("middleware breaker changed", slog.String("check", name),
-					slog.String("from", from.String()), slog.String("to", to.String()))
-			},
 		}),
 	}
 }
@@ -78,18 +78,21 @@ func NewGuard(name string, inner Keyed, l Limits, log *slog.Logger) *Guard {
 // breaker is open it returns ErrUnavailable at once.
 func (g *Guard) Ask(ctx context.Context, req *access.Request) (Answer, error) {
 	if g.breaker.State() == gobreaker.StateOpen {
-		return Answer{}, unavailable(gobreaker.ErrOpenState)
+		return Answer{}, unavailable(ErrOpen)
 	}
 	if err := ctx.Err(); err != nil {
 		return Answer{}, unavailable(err)
 	}
 	// The call outlives this asker, who may reuse his request.
 	own := *req
-	a, err := g.flights.do(ctx, g.inner.Key(req), func(ctx context.Context) (Answer, error) {
+	a, err := g.flights.Do(ctx, g.inner.Key(req), g.timeout, func(ctx context.Context) (Answer, error) {
 		return g.call(ctx, &own)
 	})
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = errTimeout
+	}
+	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
+		err = ErrOpen // it opened, or one probes, since the look at it above
 	}
 	if err != nil {
 		return Answer{}, unavailable(err)
@@ -97,8 +100,11 @@ func (g *Guard) Ask(ctx context.Context, req *access.Request) (Answer, error) {
 	return a, nil
 }
 
+// Key says which questions are equal, as the middleware does.
+func (g *Guard) Key(req *access.Request) string { return g.inner.Key(req) }
+
 // Close waits for calls under way; each ends by its own timeout.
-func (g *Guard) Close() { g.flights.running.Wait() }
+func (g *Guard) Close() { g.flights.Wait() }
 
 // call is the shared call: a slot, then the breaker, then the middleware.
 func (g *Guard) call(ctx context.Context, req *access.Request) (Answer, error) {

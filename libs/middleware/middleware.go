@@ -28,6 +28,13 @@ type Answer struct {
 	Sessions int
 	// Duration is how long the yes holds (X-AuthDuration), 0 if it named none.
 	Duration time.Duration
+	// Grant is how long a yes may be kept at most, 0 if only Duration and the policy say.
+	Grant time.Duration
+	// Recheck is after how long a kept yes is asked about again, 0 for never while it holds.
+	Recheck time.Duration
+	// Grace, of a no, is how long a yes that was due to be asked about again holds on
+	// nevertheless, counted from when it was due; 0 ends it at once.
+	Grace time.Duration
 	// Location is where the viewer should be sent, "" if nowhere.
 	Location string
 }

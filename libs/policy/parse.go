@@ -73,7 +73,7 @@ func (c *compiler) compile(f *file) {
 	c.rules(f.Streams)
 	if len(c.problems)+len(c.malformed) == 0 {
 		c.warn()
-		c.snapshot.index = newIndex(c.snapshot.Rules)
+		c.snapshot.index = indexOf(c.snapshot.Rules)
 	}
 }
 

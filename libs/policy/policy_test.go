@@ -281,6 +281,10 @@ func TestRuleIsTheFirst(t *testing.T) {
 			if got, want := s.Rule(stream), slow.Rule(stream); got != want {
 				t.Fatalf("Rule(%q) = %v, want %v in\n%s", stream, got, want, b.String())
 			}
+			odd := func(r *policy.Rule) bool { return r.Index%2 == 1 }
+			if got, want := s.RuleWhere(stream, odd), slow.RuleWhere(stream, odd); got != want {
+				t.Fatalf("RuleWhere(%q) = %v, want %v in\n%s", stream, got, want, b.String())
+			}
 		}
 		for _, w := range s.Warnings {
 			if !strings.Contains(w.Message, "never reached") {

@@ -24,7 +24,7 @@ type Snapshot struct {
 	// Warnings are what `usher policy check` tells besides errors.
 	Warnings []Problem
 
-	index *index // nil in a snapshot that Parse did not make
+	index *match.Index // nil in a snapshot that Parse did not make
 }
 
 // Defaults are the file's defaults, filled in.
@@ -164,16 +164,33 @@ type Retention struct{ Steps, Decisions, Sessions time.Duration }
 
 // Rule finds the first rule whose match fits the stream; nil if none does.
 func (s *Snapshot) Rule(stream string) *Rule {
-	if s.index != nil {
-		if i := s.index.first(stream); i >= 0 {
-			return s.Rules[i]
+	return s.RuleWhere(stream, func(*Rule) bool { return true })
+}
+
+// RuleWhere finds the first rule whose match fits the stream and that holds accepts, asking
+// it of one rule after the other; nil if there is none.
+func (s *Snapshot) RuleWhere(stream string, holds func(*Rule) bool) *Rule {
+	if s.index == nil {
+		for _, r := range s.Rules {
+			if r.Match.Match(stream) && holds(r) {
+				return r
+			}
 		}
 		return nil
 	}
-	for _, r := range s.Rules {
-		if r.Match.Match(stream) {
-			return r
+	for i := s.index.First(stream); i >= 0; i = s.index.Next(stream, i) {
+		if holds(s.Rules[i]) {
+			return s.Rules[i]
 		}
 	}
 	return nil
+}
+
+// indexOf files the rules by their match.
+func indexOf(rules []*Rule) *match.Index {
+	globs := make([]*match.Glob, len(rules))
+	for i, r := range rules {
+		globs[i] = r.Match
+	}
+	return match.NewIndex(globs)
 }

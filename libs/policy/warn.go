@@ -18,13 +18,13 @@ func (c *compiler) warn() {
 	if len(c.snapshot.Rules) == 0 {
 		c.warnf(path{"streams"}, "there are none: every question is denied")
 	}
-	index := newIndex(c.snapshot.Rules)
+	index := indexOf(c.snapshot.Rules)
 	silent, hold := c.silentNodes()
 	used := map[*Check]bool{}
 	for i, r := range c.snapshot.Rules {
 		at := path{"streams", i}
 		c.warnMatch(at.sub("match"), r)
-		if j := index.shadow(i); j >= 0 {
+		if j := index.Shadows(i, anyRule); j >= 0 {
 			c.warnf(at, "is never reached: %s in line %d comes first and matches all that it does",
 				c.snapshot.Rules[j].Name(), c.snapshot.Rules[j].Line)
 		}
@@ -99,6 +99,9 @@ func (c *compiler) warnSilent(at path, l *Limit, nodes string, hold config.Durat
 	c.warnf(at, "is reached from %s, where nobody says that a viewer has left: %s that cannot be told to be one device's %s for up to %s (hold)",
 		nodes, zaps, effect, hold)
 }
+
+// anyRule is for rules that always hold.
+func anyRule(int) bool { return true }
 
 // namelessChecks are the checks by which a viewer can come in without a user.
 func namelessChecks(r *Rule) string {

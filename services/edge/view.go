@@ -18,11 +18,11 @@ type view struct {
 	revision int64
 	nodes    map[string]*caller.Node
 	rules    []*rule
+	index    *match.Index // of rules
 }
 
 // rule is what an edge knows of one entry of the policy's streams.
 type rule struct {
-	match *match.Glob
 	fail  access.FailMode
 	grace time.Duration
 	// upstream: a middleware may be asked, so that one attempt takes the whole budget.
@@ -49,25 +49,26 @@ func compile(p *usherv1.Projection, adapters map[string]caller.Adapter) (*view, 
 		}
 		v.nodes[n.Name] = n
 	}
+	globs := make([]*match.Glob, 0, len(p.GetStreams()))
 	for _, sv := range p.GetStreams() {
 		g, err := match.ParseGlob(sv.GetMatch())
 		if err != nil {
 			return nil, fmt.Errorf("streams: match %q: %w", sv.GetMatch(), err)
 		}
+		globs = append(globs, g)
 		v.rules = append(v.rules, &rule{
-			match: g, fail: failMode(sv.GetOnUnavailable()), grace: graceOf(sv.GetGraceMs()),
+			fail: failMode(sv.GetOnUnavailable()), grace: graceOf(sv.GetGraceMs()),
 			upstream: sv.GetUpstream(), tokenless: sv.GetTokenless(),
 		})
 	}
+	v.index = match.NewIndex(globs)
 	return v, nil
 }
 
 // rule finds the first entry that matches.
 func (v *view) rule(stream string) *rule {
-	for _, r := range v.rules {
-		if r.match.Match(stream) {
-			return r
-		}
+	if i := v.index.First(stream); i >= 0 {
+		return v.rules[i]
 	}
 	return noRule
 }

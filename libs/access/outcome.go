@@ -37,6 +37,9 @@ const (
 	Limit   Reason = "limit"
 	Evicted Reason = "evicted"
 	Killed  Reason = "killed"
+	// Decided by a directive: an operator's ban or override.
+	Banned     Reason = "banned"
+	Overridden Reason = "override"
 	// Decided because something is down.
 	Unavailable Reason = "unavailable"
 	Grace       Reason = "grace"
@@ -74,6 +77,8 @@ var reasonText = map[Reason]string{
 	Limit:       "all seats of the account are taken",
 	Evicted:     "a newer session of the account took this seat",
 	Killed:      "an operator ended this session",
+	Banned:      "an operator's ban is in force",
+	Overridden:  "an operator's override decided in place of the policy",
 	Unavailable: "the check could not be asked and the fail mode denies",
 	Grace:       "the check could not be asked; the viewer is known and may go on",
 	Uncounted:   "the session ledger is away; the viewer was let in uncounted",
@@ -90,15 +95,18 @@ type CloseReason string
 
 // Reasons for the end of a session. They are stored and shown; never rename one.
 const (
-	CloseIdle     CloseReason = "idle"    // no sign of life for the node's idle time
-	CloseExpired  CloseReason = "expired" // the ledger heard nothing for the seat's time
-	CloseStopped  CloseReason = "stopped" // the caller said so
-	CloseZapped   CloseReason = "zapped"  // the device opened another stream
-	CloseEvicted  CloseReason = "evicted" // a newer session took the seat
-	CloseKilled   CloseReason = "killed"  // an operator ended it
-	CloseIDReused CloseReason = "id_reused"
-	CloseDenied   CloseReason = "denied"      // a re-decision came out as deny
-	CloseEdge     CloseReason = "edge_denied" // the edge had already denied under the same id
+	CloseIdle    CloseReason = "idle"    // no sign of life for the node's idle time
+	CloseExpired CloseReason = "expired" // the ledger heard nothing for the seat's time
+	CloseStopped CloseReason = "stopped" // the caller said so
+	CloseZapped  CloseReason = "zapped"  // the device opened another stream
+	CloseEvicted CloseReason = "evicted" // a newer session took the seat
+	CloseKilled  CloseReason = "killed"  // an operator ended it
+	CloseBanned  CloseReason = "banned"  // an operator's ban hit it
+	// CloseOverridden: an operator's override that denies hit it.
+	CloseOverridden CloseReason = "override"
+	CloseIDReused   CloseReason = "id_reused"
+	CloseDenied     CloseReason = "denied"      // a re-decision came out as deny
+	CloseEdge       CloseReason = "edge_denied" // the edge had already denied under the same id
 )
 
 // Mode is what the ledger does when a limit is full.

@@ -23,7 +23,7 @@ const (
 // Control travels on usher.v1.control.<kind>.<key>.
 type Control struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // kill | evict | zap
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // kill | evict | zap | ban | override
 	SessionId     []byte                 `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	SessionKey    []byte                 `protobuf:"bytes,3,opt,name=session_key,json=sessionKey,proto3" json:"session_key,omitempty"`
 	Realm         string                 `protobuf:"bytes,4,opt,name=realm,proto3" json:"realm,omitempty"`
@@ -37,6 +37,7 @@ type Control struct {
 	BarDevice     bool                   `protobuf:"varint,12,opt,name=bar_device,json=barDevice,proto3" json:"bar_device,omitempty"` // the bar holds for (subject, stream, device) too
 	AtUnixMs      int64                  `protobuf:"varint,13,opt,name=at_unix_ms,json=atUnixMs,proto3" json:"at_unix_ms,omitempty"`
 	ByKey         []byte                 `protobuf:"bytes,14,opt,name=by_key,json=byKey,proto3" json:"by_key,omitempty"` // of a zap: key of the session that the device opened; empty if not known
+	Directive     *Directive             `protobuf:"bytes,15,opt,name=directive,proto3" json:"directive,omitempty"`      // of a ban or override: the key is its id, and nothing else is set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,6 +170,188 @@ func (x *Control) GetByKey() []byte {
 	return nil
 }
 
+func (x *Control) GetDirective() *Directive {
+	if x != nil {
+		return x.Directive
+	}
+	return nil
+}
+
+// Directive is an operator's ban or override. It never changes, but for being revoked, which is
+// final: whoever has seen it revoked takes no older message about it. A reader that finds fields
+// that it does not know leaves it alone, since a criterion may be among them.
+type Directive struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`         // UUIDv7, 16 bytes
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`     // ban | override
+	Action        string                 `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"` // deny | allow | limit
+	Limit         int32                  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`  // of action limit
+	Realm         string                 `protobuf:"bytes,5,opt,name=realm,proto3" json:"realm,omitempty"`   // criteria, from here: all that are set must hold
+	User          string                 `protobuf:"bytes,6,opt,name=user,proto3" json:"user,omitempty"`
+	Network       string                 `protobuf:"bytes,7,opt,name=network,proto3" json:"network,omitempty"` // prefix
+	Stream        string                 `protobuf:"bytes,8,opt,name=stream,proto3" json:"stream,omitempty"`   // pattern
+	Node          string                 `protobuf:"bytes,9,opt,name=node,proto3" json:"node,omitempty"`
+	Check         string                 `protobuf:"bytes,10,opt,name=check,proto3" json:"check,omitempty"`
+	Device        string                 `protobuf:"bytes,11,opt,name=device,proto3" json:"device,omitempty"`
+	Token         []byte                 `protobuf:"bytes,12,opt,name=token,proto3" json:"token,omitempty"` // fingerprint under the cluster's key
+	AtUnixMs      int64                  `protobuf:"varint,13,opt,name=at_unix_ms,json=atUnixMs,proto3" json:"at_unix_ms,omitempty"`
+	UntilUnixMs   int64                  `protobuf:"varint,14,opt,name=until_unix_ms,json=untilUnixMs,proto3" json:"until_unix_ms,omitempty"` // 0: without end
+	Reason        string                 `protobuf:"bytes,15,opt,name=reason,proto3" json:"reason,omitempty"`
+	Author        string                 `protobuf:"bytes,16,opt,name=author,proto3" json:"author,omitempty"`
+	Revoked       bool                   `protobuf:"varint,17,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Directive) Reset() {
+	*x = Directive{}
+	mi := &file_usher_v1_control_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Directive) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Directive) ProtoMessage() {}
+
+func (x *Directive) ProtoReflect() protoreflect.Message {
+	mi := &file_usher_v1_control_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Directive.ProtoReflect.Descriptor instead.
+func (*Directive) Descriptor() ([]byte, []int) {
+	return file_usher_v1_control_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Directive) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *Directive) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Directive) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *Directive) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Directive) GetRealm() string {
+	if x != nil {
+		return x.Realm
+	}
+	return ""
+}
+
+func (x *Directive) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Directive) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *Directive) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *Directive) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Directive) GetCheck() string {
+	if x != nil {
+		return x.Check
+	}
+	return ""
+}
+
+func (x *Directive) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *Directive) GetToken() []byte {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *Directive) GetAtUnixMs() int64 {
+	if x != nil {
+		return x.AtUnixMs
+	}
+	return 0
+}
+
+func (x *Directive) GetUntilUnixMs() int64 {
+	if x != nil {
+		return x.UntilUnixMs
+	}
+	return 0
+}
+
+func (x *Directive) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Directive) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *Directive) GetRevoked() bool {
+	if x != nil {
+		return x.Revoked
+	}
+	return false
+}
+
 // Tick goes out every 500 ms on usher.v1.tick: the control stream's last sequence.
 type Tick struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -181,7 +364,7 @@ type Tick struct {
 
 func (x *Tick) Reset() {
 	*x = Tick{}
-	mi := &file_usher_v1_control_proto_msgTypes[1]
+	mi := &file_usher_v1_control_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -193,7 +376,7 @@ func (x *Tick) String() string {
 func (*Tick) ProtoMessage() {}
 
 func (x *Tick) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_control_proto_msgTypes[1]
+	mi := &file_usher_v1_control_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -206,7 +389,7 @@ func (x *Tick) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tick.ProtoReflect.Descriptor instead.
 func (*Tick) Descriptor() ([]byte, []int) {
-	return file_usher_v1_control_proto_rawDescGZIP(), []int{1}
+	return file_usher_v1_control_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Tick) GetLastSequence() uint64 {
@@ -234,7 +417,7 @@ var File_usher_v1_control_proto protoreflect.FileDescriptor
 
 const file_usher_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x16usher/v1/control.proto\x12\busher.v1\"\xe8\x02\n" +
+	"\x16usher/v1/control.proto\x12\busher.v1\"\x9b\x03\n" +
 	"\aControl\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1d\n" +
 	"\n" +
@@ -254,7 +437,28 @@ const file_usher_v1_control_proto_rawDesc = "" +
 	"bar_device\x18\f \x01(\bR\tbarDevice\x12\x1c\n" +
 	"\n" +
 	"at_unix_ms\x18\r \x01(\x03R\batUnixMs\x12\x15\n" +
-	"\x06by_key\x18\x0e \x01(\fR\x05byKey\"l\n" +
+	"\x06by_key\x18\x0e \x01(\fR\x05byKey\x121\n" +
+	"\tdirective\x18\x0f \x01(\v2\x13.usher.v1.DirectiveR\tdirective\"\x9d\x03\n" +
+	"\tDirective\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\x12\x14\n" +
+	"\x05realm\x18\x05 \x01(\tR\x05realm\x12\x12\n" +
+	"\x04user\x18\x06 \x01(\tR\x04user\x12\x18\n" +
+	"\anetwork\x18\a \x01(\tR\anetwork\x12\x16\n" +
+	"\x06stream\x18\b \x01(\tR\x06stream\x12\x12\n" +
+	"\x04node\x18\t \x01(\tR\x04node\x12\x14\n" +
+	"\x05check\x18\n" +
+	" \x01(\tR\x05check\x12\x16\n" +
+	"\x06device\x18\v \x01(\tR\x06device\x12\x14\n" +
+	"\x05token\x18\f \x01(\fR\x05token\x12\x1c\n" +
+	"\n" +
+	"at_unix_ms\x18\r \x01(\x03R\batUnixMs\x12\"\n" +
+	"\runtil_unix_ms\x18\x0e \x01(\x03R\vuntilUnixMs\x12\x16\n" +
+	"\x06reason\x18\x0f \x01(\tR\x06reason\x12\x16\n" +
+	"\x06author\x18\x10 \x01(\tR\x06author\x12\x18\n" +
+	"\arevoked\x18\x11 \x01(\bR\arevoked\"l\n" +
 	"\x04Tick\x12#\n" +
 	"\rlast_sequence\x18\x01 \x01(\x04R\flastSequence\x12\x17\n" +
 	"\aunix_ms\x18\x02 \x01(\x03R\x06unixMs\x12&\n" +
@@ -272,17 +476,19 @@ func file_usher_v1_control_proto_rawDescGZIP() []byte {
 	return file_usher_v1_control_proto_rawDescData
 }
 
-var file_usher_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_usher_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_usher_v1_control_proto_goTypes = []any{
-	(*Control)(nil), // 0: usher.v1.Control
-	(*Tick)(nil),    // 1: usher.v1.Tick
+	(*Control)(nil),   // 0: usher.v1.Control
+	(*Directive)(nil), // 1: usher.v1.Directive
+	(*Tick)(nil),      // 2: usher.v1.Tick
 }
 var file_usher_v1_control_proto_depIdxs = []int32{
-	0, // [0:0] is the sub-list for method output_type
-	0, // [0:0] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	1, // 0: usher.v1.Control.directive:type_name -> usher.v1.Directive
+	1, // [1:1] is the sub-list for method output_type
+	1, // [1:1] is the sub-list for method input_type
+	1, // [1:1] is the sub-list for extension type_name
+	1, // [1:1] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_usher_v1_control_proto_init() }
@@ -296,7 +502,7 @@ func file_usher_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_usher_v1_control_proto_rawDesc), len(file_usher_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

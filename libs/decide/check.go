@@ -42,6 +42,7 @@ type said struct {
 	took   time.Duration
 	// What a yes named.
 	user, device, name string
+	bearer             string
 	sessions           int
 	duration           time.Duration // how long the yes holds, 0 if it did not say
 	expires            time.Time     // a lease ends by then; zero: it did not say
@@ -52,21 +53,25 @@ type said struct {
 func (j *judgement) verify(ctx context.Context, c *check, q *token.Question) (s said) {
 	began := time.Now()
 	defer func() { j.ended(ctx, c, &s, began, recover()) }()
-	if q.Token == "" {
+	if q.Token == "" && !c.InAddress {
 		return said{result: skipped}
 	}
 	id, err := c.verifier.Verify(ctx, q)
 	var d *token.Denial
 	switch {
+	case errors.Is(err, token.ErrNotMine) && q.Token == "":
+		return said{result: skipped, text: "the address carries none either"}
 	case errors.Is(err, token.ErrNotMine):
 		return said{result: notMine, text: "the token has another form"}
 	case errors.As(err, &d):
 		return said{result: no, reason: d.Reason, text: d.Text}
+	case errors.Is(err, token.ErrUnavailable):
+		return said{result: unavailable, text: token.ErrUnavailable.Error()}
 	case err != nil:
 		j.deps.Log.WarnContext(ctx, "verifier failed", slog.String("check", c.Name), slog.Any("error", err))
 		return said{result: unavailable, text: "the verifier failed"}
 	}
-	s = said{result: yes, user: id.User, device: id.Device, sessions: id.Sessions, expires: id.Expires}
+	s = said{result: yes, user: id.User, device: id.Device, bearer: id.Bearer, sessions: id.Sessions, expires: id.Expires}
 	if id.Claim != nil {
 		j.claim(ctx, id.Claim, &s)
 	}

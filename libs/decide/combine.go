@@ -121,7 +121,7 @@ func (j *judgement) accept(s *said) {
 
 func (s *said) welcome() welcome {
 	return welcome{
-		realm: s.check.Realm, user: s.user, device: s.device, name: s.name,
+		realm: s.check.Realm, user: s.user, device: s.device, name: s.name, bearer: s.bearer,
 		sessions: s.sessions, duration: s.duration, expires: s.expires,
 	}
 }
@@ -137,6 +137,9 @@ func (w *welcome) merge(o welcome) {
 	}
 	if w.name == "" {
 		w.name = o.name
+	}
+	if w.bearer == "" {
+		w.bearer = o.bearer
 	}
 	if o.sessions > 0 && (w.sessions == 0 || o.sessions < w.sessions) {
 		w.sessions = o.sessions

@@ -155,6 +155,7 @@ func (j *judgement) domain(context.Context) bool {
 func (j *judgement) question() *token.Question {
 	return &token.Question{
 		Token: j.req.Token, Query: j.req.Query, Stream: j.req.Stream, Path: j.req.Path,
+		Host: j.req.Host, UserAgent: j.req.UserAgent,
 		IP: j.req.IP, Now: j.deps.Now(), Running: j.req.Session != uuid.Nil,
 	}
 }

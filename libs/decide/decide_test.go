@@ -39,9 +39,9 @@ type questionCase struct {
 	Later    config.Duration
 	Country  string
 
-	Stream, Node, Token, Query, UA, Referer string
-	IP                                      string
-	Running                                 bool
+	Stream, Node, Token, Path, Query, UA, Referer string
+	IP                                            string
+	Running                                       bool
 
 	Want wantCase
 }
@@ -146,7 +146,7 @@ func (b *bench) run(t *testing.T, c questionCase) {
 	b.claims.Down(slices.Contains(c.Down, "claims"))
 	b.known.Down(slices.Contains(c.Down, "known"))
 	req := &access.Request{
-		Node: "web", Stream: c.Stream, Token: c.Token, Query: c.Query, UserAgent: c.UA, Referer: c.Referer,
+		Node: "web", Stream: c.Stream, Token: c.Token, Path: c.Path, Query: c.Query, UserAgent: c.UA, Referer: c.Referer,
 		IP: netip.MustParseAddr("203.0.113.7"),
 	}
 	if c.Node != "" {
@@ -204,10 +204,13 @@ func (b *bench) compare(t *testing.T, want wantCase, req *access.Request, v deci
 	switch want.Subject {
 	case "user":
 		check("subject", v.Subject, b.keyer.Key("user", v.Realm, v.User))
+	case "":
 	case "token":
 		check("subject", v.Subject, b.keyer.Fingerprint(req.Token))
 	case "ip":
 		check("subject", v.Subject, b.keyer.Key("ip", req.IP.String()))
+	default: // what a verifier named in place of a token
+		check("subject", v.Subject, b.keyer.Fingerprint(want.Subject))
 	}
 	if want.Steps != nil {
 		var got []string

@@ -213,11 +213,12 @@ func TestKinds(t *testing.T) {
 	var types []string
 	for _, k := range Kinds() {
 		types = append(types, k.Type)
-		if o := k.NewOptions(); o == nil || !k.NamesUser(o) {
-			t.Errorf("kind %s has no options, or names no user", k.Type)
+		// A link names a user only where its options say by which argument.
+		if o := k.NewOptions(); o == nil || k.NamesUser(o) == (k.Type == "secure_link") {
+			t.Errorf("kind %s has no options, or NamesUser is wrong", k.Type)
 		}
 	}
-	if want := []string{"securetoken", "http"}; !slices.Equal(types, want) {
+	if want := []string{"securetoken", "secure_link", "http"}; !slices.Equal(types, want) {
 		t.Errorf("Kinds = %v, want %v", types, want)
 	}
 }

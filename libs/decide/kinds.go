@@ -7,6 +7,7 @@ import (
 	"usher.internal/libs/middleware/http"
 	"usher.internal/libs/policy"
 	"usher.internal/libs/token"
+	"usher.internal/libs/token/securelink"
 	"usher.internal/libs/token/securetoken"
 )
 
@@ -32,6 +33,14 @@ var (
 			NamesUser:  func(any) bool { return true },
 		},
 		open: func(o any) (token.Verifier, error) { return securetoken.New(o.(*securetoken.Options)) },
+	}, {
+		Kind: policy.Kind{
+			Type:       "secure_link",
+			InAddress:  true,
+			NewOptions: func() any { return securelink.NewOptions() },
+			NamesUser:  func(o any) bool { return o.(*securelink.Options).User != "" },
+		},
+		open: func(o any) (token.Verifier, error) { return securelink.New(o.(*securelink.Options)) },
 	}}
 	middlewares = []system{{
 		Kind: policy.Kind{

@@ -74,6 +74,7 @@ func (e *Engine) allow(v *Verdict, req *access.Request, reason access.Reason, te
 // welcome is what the checks that said yes know of the viewer.
 type welcome struct {
 	realm, user, device, name string
+	bearer                    string // counted by where there is no user
 	sessions                  int
 	duration                  time.Duration
 	expires                   time.Time
@@ -86,6 +87,9 @@ func (e *Engine) subject(req *access.Request, w welcome) access.Key {
 	switch {
 	case w.user != "":
 		return e.deps.Keyer.Key("user", w.realm, w.user)
+	case w.bearer != "":
+		// Before the token: where the proof stands elsewhere, the viewer could choose that at will.
+		return e.deps.Keyer.Fingerprint(w.bearer)
 	case req.Token != "":
 		return e.deps.Keyer.Fingerprint(req.Token)
 	default:

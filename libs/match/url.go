@@ -148,6 +148,11 @@ func dotted(path string) bool {
 	return false
 }
 
+// CleanPath decodes a viewer's path once and merges its slashes, as every server does before it
+// opens a file. It is not ok where no two servers would agree: dot elements, broken escapes,
+// control characters, what is not UTF-8.
+func CleanPath(path string) (string, bool) { return cleanPath(path) }
+
 // cleanPath decodes a path once and merges its slashes, as every server does
 // before it opens a file. Dot elements are refused, not resolved: players
 // resolve them themselves, and "/free/../paid/x" must not be read as a stream of

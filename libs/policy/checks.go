@@ -41,6 +41,7 @@ func (c *compiler) check(at path, name string, raw *config.Raw) *Check {
 	check := &Check{
 		Name: name, Type: kind.Type, Realm: common.Realm,
 		Upstream:  kind.Upstream,
+		InAddress: kind.InAddress,
 		NamesUser: kind.NamesUser == nil || kind.NamesUser(options),
 		Timeout:   timeoutOf(options),
 		Options:   options,

@@ -17,6 +17,9 @@ type Kind struct {
 	Type string
 	// Upstream is true for middlewares.
 	Upstream bool
+	// InAddress is true for verifiers whose proof stands in the viewer's query or path, and not
+	// only where the node's `token` says: they are asked about viewers without a token too.
+	InAddress bool
 	// NewOptions gives a pointer to a struct with yaml tags that holds the
 	// defaults. If it has Validate() error, that is asked after decoding. An option
 	// `timeout` is the most that one question takes.

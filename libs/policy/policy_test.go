@@ -147,7 +147,12 @@ version: 1
 checks:
   site: {type: securetoken, secret: "env:S"}
   web: {type: http, url: "http://x/"}
+  link: {type: secure_link, secret: "env:S"}
 streams:
+  - {match: i, auth: link}
+  - {match: j, auth: {any: [site, link]}}
+  - {match: k, auth: {all: [site, link]}}
+  - {match: l, auth: {all: [web, link]}}
   - {match: a, auth: allow}
   - {match: b, auth: deny}
   - {match: c, auth: site}
@@ -157,7 +162,7 @@ streams:
   - {match: g, auth: site, allow: {token: [x]}}
   - {match: h, auth: deny, allow: {ip: [10/8]}}
 `)
-	for stream, want := range map[string]bool{"a": true, "b": false, "c": false, "d": true, "e": true, "f": false, "g": false, "h": true} {
+	for stream, want := range map[string]bool{"a": true, "b": false, "c": false, "d": true, "e": true, "f": false, "g": false, "h": true, "i": true, "j": true, "k": false, "l": true} {
 		if got := s.Rule(stream).Tokenless(); got != want {
 			t.Errorf("Tokenless of %s = %v, want %v", stream, got, want)
 		}

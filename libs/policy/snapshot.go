@@ -69,6 +69,8 @@ type Check struct {
 	Realm string
 	// Upstream is true for middlewares: they cost an outside call.
 	Upstream bool
+	// InAddress is true for verifiers that judge viewers without a token too.
+	InAddress bool
 	// NamesUser is false when this check, as configured, never names a user.
 	NamesUser bool
 	Timeout   time.Duration // of a middleware, 0 for verifiers
@@ -126,7 +128,8 @@ func (r *Rule) Upstream() bool {
 }
 
 // Tokenless says whether the rule may let a viewer in who brings no token: by
-// auth: allow, by an allow list, or by a middleware, which judges the whole query.
+// auth: allow, by an allow list, by a middleware, which judges the whole query, or by a
+// verifier whose proof stands in the address.
 func (r *Rule) Tokenless() bool {
 	if len(r.Allow.IPs)+len(r.Allow.Country)+len(r.Allow.UA) > 0 {
 		return true
@@ -135,11 +138,14 @@ func (r *Rule) Tokenless() bool {
 	case AuthAllow:
 		return true
 	case AuthAll:
-		return !slices.ContainsFunc(r.Checks, func(c *Check) bool { return !c.Upstream })
+		return !slices.ContainsFunc(r.Checks, func(c *Check) bool { return !c.tokenless() })
 	default:
-		return r.Upstream()
+		return slices.ContainsFunc(r.Checks, (*Check).tokenless)
 	}
 }
+
+// tokenless says whether the check may say yes to a viewer without a token.
+func (c *Check) tokenless() bool { return c.Upstream || c.InAddress }
 
 // Lists are the constructor lists of allow and deny.
 type Lists struct {

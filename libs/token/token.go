@@ -1,6 +1,6 @@
 // Package token is the contract of verifiers: checks that need computation
-// alone. Each scheme has its own folder (securetoken, …) with the same file names:
-// doc.go, options.go, verifier.go, README.md, testdata/cases.
+// alone. Each scheme has its own folder (securetoken, secure_link, jwt) with the same file names:
+// doc.go, options.go, parse.go, verifier.go, sign.go, README.md, testdata/cases.
 package token
 
 import (
@@ -16,6 +16,10 @@ import (
 // chain goes on to the next check. Any other error ends it for this check.
 var ErrNotMine = errors.New("token is not of this scheme")
 
+// ErrUnavailable says that nobody can tell now whether the token is good: the keys are out of
+// reach. The check's fail mode decides. The verifier itself logs when that begins and ends.
+var ErrUnavailable = errors.New("the keys that the token is checked with are not there")
+
 // Denial is a token of this scheme that is not good for this viewer.
 type Denial struct {
 	Reason access.Reason // bad_token, expired, not_yet_valid, wrong_ip
@@ -28,12 +32,15 @@ func (d *Denial) Error() string { return d.Text }
 
 // Question is what a verifier may look at.
 type Question struct {
-	Token string // never empty
+	// Token is the viewer's token; "" only for kinds that carry their proof in the address.
+	Token string
 	Query string // viewer's raw query: some schemes carry more than the token there
 	// Stream is the stream's name and Path the viewer's path, for bind: stream | path.
 	Stream, Path string
-	IP           netip.Addr
-	Now          time.Time
+	// Host and UserAgent are the viewer's headers, "" where the caller does not pass them on.
+	Host, UserAgent string
+	IP              netip.Addr
+	Now             time.Time
 	// Running is true when a running session is re-decided: a token's own
 	// times are then judged only if the check says recheck: true.
 	Running bool
@@ -48,6 +55,10 @@ type Identity struct {
 	// Expires is set only by a check with recheck: a lease must end by then. The
 	// zero Time means that the token's end does not bound the lease.
 	Expires time.Time
+	// Bearer stands for whoever brings the token where it names no user: sessions are counted
+	// by it. "" means the question's own token. A scheme sets it whose proof stands elsewhere,
+	// or can be written in more than one way.
+	Bearer string
 	// Claim must be checked cluster-wide before the user is believed; nil if not needed.
 	Claim *Claim
 }
@@ -60,7 +71,8 @@ type Claim struct {
 }
 
 // Verifier checks tokens of one scheme under one check's options. It is safe
-// for concurrent use, compares in constant time and does not block.
+// for concurrent use and compares in constant time. It computes; the one that has keys fetched
+// may wait for them, within ctx and for a short fixed time.
 type Verifier interface {
 	Verify(ctx context.Context, q *Question) (Identity, error)
 }

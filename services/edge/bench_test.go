@@ -91,7 +91,7 @@ func TestSessionsFitIntoMemory(t *testing.T) { //nolint:paralleltest // others w
 		q.Stream, q.IP = fmt.Sprintf("hls/channel-%d", i%500), peerOf(fmt.Sprintf("203.%d.%d.%d:1", i>>16&255, i>>8&255, i&255))
 		q.UserAgent = "Mozilla/5.0 (Linux; Android 11; SmartTV) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/118.0 Safari/537.36"
 		q.Token = fmt.Sprintf("b650fb4aa311442facacecbcc4a2bec2b3e4%04x-5a17c0de-1700003600-%010d", i&0xffff, i)
-		q.Query = "token=" + q.Token
+		q.Path, q.Query = "/"+q.Stream+"/720p/segment-000001.ts", "token="+q.Token
 		q.prefix = prefixOf(q.IP)
 		q.Key = key(e.keyer, q)
 		e.keep(q, nil, &grant{user: fmt.Sprint(i), name: fmt.Sprint(i), realm: "main"})

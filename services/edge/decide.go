@@ -24,8 +24,9 @@ func (s *Service) decide(ctx context.Context, q *question) access.Decision {
 			q.memory = true
 			return ses.grant.Load().answer()
 		}
-		// Asked again as it was opened: a check may know the viewer by the whole query.
-		q.Token, q.Query = ses.token, ses.query
+		// Asked again as it was opened: a check may know the viewer by the whole query, or by a
+		// path that was signed for the playlist and not for its segments.
+		q.Token, q.Path, q.Query = ses.token, ses.path, ses.query
 	}
 	if ses == nil && q.bare() && !q.rule.tokenless {
 		return s.unfollowed(ctx, q)
@@ -241,9 +242,11 @@ func (s *Service) keep(q *question, ses *session, g *grant) *session {
 	// Texts of the request are parts of its whole header block: only copies are kept.
 	n := &session{
 		key: q.Key, stream: unique.Make(q.Stream), ua: unique.Make(q.UserAgent), prefix: q.prefix,
-		device: strings.Clone(q.Device), query: strings.Clone(q.Query), node: q.node.Name,
+		device: strings.Clone(q.Device), node: q.node.Name,
 		silence: q.node.Silence(), reported: now, renewed: now,
 	}
+	opening := strings.Join([]string{q.Path, q.Query}, "") // one copy for both; + would keep the header block where one is empty
+	n.path, n.query = opening[:len(q.Path)], opening[len(q.Path):]
 	if at := strings.Index(n.query, q.Token); at >= 0 {
 		n.token = n.query[at : at+len(q.Token)]
 	} else {

@@ -56,11 +56,13 @@ func TestAKnownSessionIsAnsweredFromMemory(t *testing.T) {
 		wantAsked(t, "under the lease", b, 1)
 
 		time.Sleep(3 * time.Minute)
-		wantStatus(t, "lease due", b.ask(astraRequest("other=1")), http.StatusOK)
+		due := astraRequest("other=1")
+		due.Header.Set("X-Real-Path", "/play/a001/7.ts")
+		wantStatus(t, "lease due", b.ask(due), http.StatusOK)
 		wantAsked(t, "lease due", b, 2)
 		m, opening := b.workers.Asked()[1], b.workers.Asked()[0]
-		if len(m.GetSessionId()) != 16 || m.GetToken() != "123" || m.GetQuery() != opening.GetQuery() {
-			t.Errorf("re-decision: session %x token %q query %q, want the opening's", m.GetSessionId(), m.GetToken(), m.GetQuery())
+		if len(m.GetSessionId()) != 16 || m.GetToken() != "123" || m.GetQuery() != opening.GetQuery() || m.GetPath() != opening.GetPath() {
+			t.Errorf("re-decision: session %x token %q path %q query %q, want the opening's", m.GetSessionId(), m.GetToken(), m.GetPath(), m.GetQuery())
 		}
 		wantStatus(t, "renewed", b.ask(astraRequest("")), http.StatusOK)
 		wantAsked(t, "renewed lease", b, 2)
@@ -133,6 +135,22 @@ func TestATokenlessStreamReachesAWorker(t *testing.T) {
 	wantStatus(t, "free", b.ask(segment("/free/one/index.m3u8")), http.StatusOK)
 	wantStatus(t, "free again", b.ask(segment("/free/one/1.ts")), http.StatusOK)
 	wantStatus(t, "by token", b.ask(nginxRequest("strict", "/free/one/1.ts", "203.0.113.9", "VLC")), http.StatusOK)
+	wantAsked(t, "in all", b, 2)
+}
+
+// Behind one address and player a bad link and a good one come within a second.
+func TestABadLinkDoesNotSpeakForAGoodOne(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.workers.Decide = func(_ context.Context, m *usherv1.AuthRequest) (*usherv1.AuthReply, error) {
+		if m.GetQuery() == "md5=good" {
+			return edgetest.Allow(m), nil
+		}
+		return edgetest.Deny(m, "bad_token"), nil
+	}
+	wantReason(t, "bad link", b.ask(segment("/free/one/index.m3u8?md5=bad")), access.BadToken)
+	wantReason(t, "bad link again", b.ask(segment("/free/one/index.m3u8?md5=bad")), access.BadToken)
+	wantStatus(t, "good link", b.ask(segment("/free/one/index.m3u8?md5=good")), http.StatusOK)
 	wantAsked(t, "in all", b, 2)
 }
 

@@ -107,10 +107,15 @@ func (q *question) follows() bool {
 func (q *question) bare() bool { return q.Token == "" && q.CallerSession == "" }
 
 // same is the key of equal questions: one of them is asked, its denial stands for
-// all. The viewer's path is left out, since playlist and segments come together.
+// all. The viewer's path is left out, since playlist and segments come together. Who brings no
+// token may be known by his query: a bad link must not speak for a good one.
 func same(k *access.Keyer, q *question) access.Key {
 	at := q.prefix.As16()
-	return k.Key("question", string(q.Key[:]), q.Stream, q.Token, q.Device, string(at[:]), q.UserAgent)
+	query := ""
+	if q.bare() {
+		query = q.Query
+	}
+	return k.Key("question", string(q.Key[:]), q.Stream, q.Token, query, q.Device, string(at[:]), q.UserAgent)
 }
 
 // shared gives one copy of texts that many sessions have in common.

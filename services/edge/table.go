@@ -31,7 +31,8 @@ type session struct {
 	prefix     netip.Addr
 	device     string // the id that the viewer brought, "" if none
 	token      string
-	query      string // of the opening: re-decisions are asked with it
+	path       string // of the opening, as is query: re-decisions are asked with them
+	query      string
 	node       string
 	silence    time.Duration // idle, or hold
 

@@ -33,6 +33,7 @@ const (
 	NotYet     Reason = "not_yet_valid"
 	WrongIP    Reason = "wrong_ip"
 	Refused    Reason = "refused"
+	NoAlias    Reason = "no_alias"
 	// Denied by the ledger.
 	Limit   Reason = "limit"
 	Evicted Reason = "evicted"
@@ -74,6 +75,7 @@ var reasonText = map[Reason]string{
 	NotYet:      "the token is not valid yet",
 	WrongIP:     "the token belongs to another address",
 	Refused:     "the middleware refused the viewer",
+	NoAlias:     "the name that was asked for is not one that leads to a stream",
 	Limit:       "all seats of the account are taken",
 	Evicted:     "a newer session of the account took this seat",
 	Killed:      "an operator ended this session",

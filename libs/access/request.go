@@ -29,8 +29,12 @@ type Request struct {
 	// StillPlaying says that the session under Key was zapped and went on
 	// showing life past the tolerance: it takes a seat of its own again.
 	StillPlaying bool
-	// Stream is the channel, file or mount by the caller's own name.
+	// Stream is the channel, file or mount by the caller's own name; after aliasing by
+	// its internal one.
 	Stream string
+	// Requested is the name that the viewer asked for where it was an alias, else "". Known
+	// is the stream that it led to when a running session opened, "" if it led nowhere else.
+	Requested, Known string
 	// Token is the viewer's bearer token, "" if none. It never reaches a log,
 	// a trace, a metric or a table.
 	Token string
@@ -67,6 +71,8 @@ type Decision struct {
 	Text string
 	// Realm and User name the account; User is "" where no check gave one.
 	Realm, User string
+	// Stream is the stream's own name where the viewer asked by an alias, else "".
+	Stream string
 	// SessionName is a label for the caller's own session list (X-Session-Name).
 	SessionName string
 	// Session is the live session, uuid.Nil unless Outcome is Allow.

@@ -28,7 +28,7 @@ func (e *Engine) Decide(ctx context.Context, req *access.Request) Verdict {
 	ctx, span := e.deps.Tracer.Start(ctx, "decide")
 	defer span.End()
 	j := &judgement{Engine: e, req: req, trail: newTrail(), verdict: Verdict{
-		Outcome: access.Deny, Limit: -1, Node: e.snapshot.Nodes[req.Node],
+		Outcome: access.Deny, Limit: -1, Node: e.snapshot.Nodes[req.Node], Stream: req.Stream,
 	}}
 	j.judge(ctx)
 	j.verdict.Steps = j.trail.steps
@@ -54,6 +54,7 @@ func record(span trace.Span, v *Verdict) {
 // has decided, and the first that has ends it.
 var stages = [...]func(*judgement, context.Context) bool{
 	(*judgement).node,
+	(*judgement).alias,
 	(*judgement).find,
 	(*judgement).lists,
 	(*judgement).domain,
@@ -154,8 +155,16 @@ func (j *judgement) domain(context.Context) bool {
 // question is what verifiers may look at.
 func (j *judgement) question() *token.Question {
 	return &token.Question{
-		Token: j.req.Token, Query: j.req.Query, Stream: j.req.Stream, Path: j.req.Path,
+		Token: j.req.Token, Query: j.req.Query, Stream: j.req.Stream, Requested: j.requested(), Path: j.req.Path,
 		Host: j.req.Host, UserAgent: j.req.UserAgent,
 		IP: j.req.IP, Now: j.deps.Now(), Running: j.req.Session != uuid.Nil,
 	}
+}
+
+// requested is the name that the viewer asked for.
+func (j *judgement) requested() string {
+	if j.req.Requested != "" {
+		return j.req.Requested
+	}
+	return j.req.Stream
 }

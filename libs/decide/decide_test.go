@@ -42,6 +42,7 @@ type questionCase struct {
 	Stream, Node, Token, Path, Query, UA, Referer string
 	IP                                            string
 	Running                                       bool
+	Known                                         string // stream of the running session
 
 	Want wantCase
 }
@@ -50,6 +51,7 @@ type wantCase struct {
 	Outcome, Reason, Text, Location string
 	Realm, User, Subject            string
 	SessionName                     string `yaml:"session_name"`
+	Own                             string // stream after aliasing, by default the one asked for
 	Limit                           *int
 	Mode                            string
 	Lease, Seat                     config.Duration
@@ -159,7 +161,7 @@ func (b *bench) run(t *testing.T, c questionCase) {
 		req.Query = "token=" + c.Token
 	}
 	if c.Running {
-		req.Session = uuid.New()
+		req.Session, req.Known = uuid.New(), c.Known
 	}
 	v := b.engine.Decide(t.Context(), req)
 	b.compare(t, c.Want, req, v)
@@ -178,6 +180,10 @@ func (b *bench) compare(t *testing.T, want wantCase, req *access.Request, v deci
 	check("reason", v.Reason, want.Reason)
 	check("location", v.Location, want.Location)
 	check("user", v.User, want.User)
+	if want.Own == "" {
+		want.Own = req.Stream
+	}
+	check("stream", v.Stream, want.Own)
 	check("session name", v.SessionName, want.SessionName)
 	check("unavailable", v.Unavailable, want.Unavailable)
 	if want.Realm != "" {

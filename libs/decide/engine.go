@@ -71,6 +71,7 @@ type Engine struct {
 	snapshot *policy.Snapshot
 	checks   map[string]*check
 	rules    map[*policy.Rule]*rule
+	aliaser  aliasing // nil: names that the policy does not know are the streams' own
 	// upstream asks a middleware; examples put their own in its place.
 	upstream func(context.Context, *check, *access.Request) (middleware.Answer, error)
 }
@@ -107,6 +108,10 @@ func New(s *policy.Snapshot, d Deps) (*Engine, error) {
 		}
 		e.rules[r] = compiled
 	}
+	var err error
+	if e.aliaser, err = openAliaser(s.Aliases, &e.deps); err != nil {
+		errs = append(errs, fmt.Errorf("aliases: %w", err))
+	}
 	if len(errs) > 0 {
 		e.Close()
 		return nil, errors.Join(errs...)
@@ -119,5 +124,8 @@ func New(s *policy.Snapshot, d Deps) (*Engine, error) {
 func (e *Engine) Close() {
 	for _, c := range e.checks {
 		c.stop()
+	}
+	if e.aliaser != nil {
+		e.aliaser.Close()
 	}
 }

@@ -43,6 +43,9 @@ func (e *Engine) runExample(ctx context.Context, x *policy.Example) (config.Prob
 	var asked atomic.Bool
 	own := *e // same checks and rules, other stores and clock
 	own.deps.Claims, own.deps.Known = agreeing{}, nothing{}
+	if own.aliaser != nil {
+		own.aliaser = itself{}
+	}
 	own.deps.Observe = func(string, string, time.Duration) {}
 	if !x.At.IsZero() {
 		own.deps.Now = func() time.Time { return x.At }

@@ -13,6 +13,8 @@ type Verdict struct {
 	// Outcome is access.Allow or access.Deny; a denial may have a Location.
 	Outcome access.Outcome
 	Reason  access.Reason
+	// Stream is the stream's own name, after aliasing.
+	Stream string
 	// Text says why in words for an operator, without secrets.
 	Text string
 	// Location is where a denied viewer is sent: what the middleware said, else the

@@ -12,6 +12,7 @@ type file struct {
 	Defaults  fileDefaults           `yaml:"defaults"`
 	Nodes     map[string]*fileNode   `yaml:"nodes"`
 	Checks    map[string]*config.Raw `yaml:"checks"`
+	Aliases   *fileAliases           `yaml:"aliases"`
 	Streams   []*fileRule            `yaml:"streams"`
 	Retention fileRetention          `yaml:"retention"`
 }
@@ -59,6 +60,18 @@ type fileCheck struct {
 	Type          string `yaml:"type"`
 	Realm         string `yaml:"realm"`
 	OnUnavailable string `yaml:"on_unavailable"`
+}
+
+type fileAliases struct {
+	Map    map[string]string `yaml:"map"`
+	HTTP   *fileAliaser      `yaml:"http"`
+	Strict bool              `yaml:"strict"`
+}
+
+type fileAliaser struct {
+	URL     string           `yaml:"url"`
+	Timeout *config.Duration `yaml:"timeout"`
+	Cache   *config.Duration `yaml:"cache"`
 }
 
 type fileRule struct {

@@ -70,6 +70,7 @@ func (c *compiler) compile(f *file) {
 	c.retention(f.Retention)
 	c.nodes(f.Nodes)
 	c.checks(f.Checks)
+	c.aliases(f.Aliases)
 	c.rules(f.Streams)
 	if len(c.problems)+len(c.malformed) == 0 {
 		c.warn()

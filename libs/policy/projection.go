@@ -27,7 +27,7 @@ func (s *Snapshot) Projections() map[string]*usherv1.Projection {
 	}
 	projections := make(map[string]*usherv1.Projection, len(edges))
 	for edge, key := range edges {
-		p := &usherv1.Projection{Revision: s.Revision, Streams: streams}
+		p := &usherv1.Projection{Revision: s.Revision, Streams: streams, Aliases: s.Aliases.view()}
 		for _, name := range slices.Sorted(maps.Keys(s.Nodes)) {
 			if n := s.Nodes[name]; n.Edge == "" || n.Edge == edge {
 				p.Nodes = append(p.Nodes, n.view())
@@ -58,6 +58,13 @@ func (n *Node) view() *usherv1.NodeView {
 		v.Url = n.URL.String()
 	}
 	return v
+}
+
+func (a *Aliases) view() *usherv1.AliasView {
+	if a == nil {
+		return nil
+	}
+	return &usherv1.AliasView{Names: a.Names.Names(), Strict: a.Strict, Asked: a.HTTP != nil}
 }
 
 func (r *Rule) view() *usherv1.StreamView {

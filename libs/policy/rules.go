@@ -110,15 +110,17 @@ func (c *compiler) findCheck(at path, name string, word bool) *Check {
 	return nil
 }
 
-// denials are the reasons that a viewer can be sent elsewhere for.
+// denials are the reasons that a viewer can be sent elsewhere for: all but those of an allow,
+// and those of questions that no rule judges.
 func denials() []string {
-	reasons := []access.Reason{
-		access.DenyRule, access.DomainLock, access.NoToken, access.BadToken, access.Expired, access.NotYet,
-		access.WrongIP, access.Refused, access.Limit, access.Evicted, access.Killed, access.Unavailable, access.Uncounted,
-	}
-	names := make([]string, len(reasons))
-	for i, r := range reasons {
-		names[i] = string(r)
+	var names []string
+	for _, r := range access.Reasons() {
+		switch r {
+		case access.Granted, access.AllowRule, access.Grace, access.NoRule,
+			access.UnknownNode, access.WrongSource, access.BadRequest, access.WrongEdge:
+		default:
+			names = append(names, string(r))
+		}
 	}
 	return names
 }

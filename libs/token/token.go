@@ -37,6 +37,9 @@ type Question struct {
 	Query string // viewer's raw query: some schemes carry more than the token there
 	// Stream is the stream's name and Path the viewer's path, for bind: stream | path.
 	Stream, Path string
+	// Requested is the name that the viewer asked for, which may be an alias of Stream; ""
+	// is Stream.
+	Requested string
 	// Host and UserAgent are the viewer's headers, "" where the caller does not pass them on.
 	Host, UserAgent string
 	IP              netip.Addr

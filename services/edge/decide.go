@@ -138,6 +138,9 @@ func (s *Service) lead(ctx context.Context, q *question, k access.Key) access.De
 	defer span.End()
 	q.ID = s.newID()
 	running := s.prepare(q, ses, now)
+	if running != nil {
+		q.known(running.grant.Load())
+	}
 	reply, sent, err := s.askAnew(ctx, q)
 	s.metrics.asked(err)
 	var d access.Decision
@@ -145,9 +148,9 @@ func (s *Service) lead(ctx context.Context, q *question, k access.Key) access.De
 	case err != nil:
 		d = s.failed(ctx, q, running, err)
 	case access.Outcome(reply.GetOutcome()) == access.Allow:
-		d = s.admit(q, running, decision(reply), sent)
+		d = s.admit(q, running, q.told(reply), sent)
 	default:
-		d = decision(reply)
+		d = q.told(reply)
 		if ses != nil {
 			s.table.remove(ses)
 		}
@@ -209,7 +212,7 @@ func (s *Service) admit(q *question, ses *session, d access.Decision, sent insta
 	}
 	g := &grant{
 		session: d.Session, decision: d.ID, reason: d.Reason, realm: shared(d.Realm), user: d.User,
-		name: d.SessionName, revision: d.Revision, unaccounted: d.Unaccounted,
+		name: d.SessionName, stream: d.Stream, revision: d.Revision, unaccounted: d.Unaccounted,
 		until: sent.add(shorten(d.Lease)), confirmed: sent,
 	}
 	if g.name == g.user {

@@ -58,7 +58,7 @@ func (s *Service) prolong(q *question, ses *session, old *grant, d *access.Decis
 		until: now.add(shorten(failLease)),
 	}
 	if old != nil {
-		g.confirmed = old.confirmed
+		g.confirmed, g.stream = old.confirmed, old.stream
 		g.unaccounted = g.unaccounted || old.unaccounted
 	}
 	s.keep(q, ses, g)

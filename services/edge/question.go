@@ -13,6 +13,8 @@ import (
 type question struct {
 	access.Request
 	node *caller.Node
+	// own is the stream's own name, where the edge knows it: Stream is as the viewer asked.
+	own  string
 	rule *rule
 	view *view
 	// prefix is the viewer's address by prefix. With the user agent it tells devices

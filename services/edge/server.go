@@ -99,7 +99,7 @@ func (s *Service) answer(r *http.Request, a caller.Adapter, name string, q *ques
 	}
 	q.Received = q.asked
 	q.prefix = prefixOf(q.IP)
-	q.rule = q.view.rule(q.Stream)
+	q.own, q.rule = q.view.find(q.Stream)
 	d := s.decide(ctx, q)
 	if q.memory {
 		s.remember(ctx, q, &d)

@@ -59,6 +59,7 @@ type grant struct {
 	realm    string
 	user     string
 	name     string
+	stream   string // the stream's own name where the viewer asked by an alias, else ""
 	revision int64
 	until    instant // answers from memory are given till then
 	// confirmed is when a worker said so last; grace counts from there.

@@ -19,6 +19,7 @@ type view struct {
 	nodes    map[string]*caller.Node
 	rules    []*rule
 	index    *match.Index // of rules
+	aliases  *aliases     // nil: names are the streams' own
 }
 
 // rule is what an edge knows of one entry of the policy's streams.
@@ -62,7 +63,9 @@ func compile(p *usherv1.Projection, adapters map[string]caller.Adapter) (*view, 
 		})
 	}
 	v.index = match.NewIndex(globs)
-	return v, nil
+	var err error
+	v.aliases, err = compileAliases(p.GetAliases(), v.rules)
+	return v, err
 }
 
 // rule finds the first entry that matches.

@@ -17,7 +17,7 @@ func message(q *question) *usherv1.AuthRequest {
 		Stream: q.Stream, Token: q.Token, Query: q.Query, Path: q.Path, Host: q.Host,
 		Ip: q.IP.String(), UserAgent: q.UserAgent, Referer: q.Referer, Device: q.device(),
 		Channel: q.Channel, CallerSession: q.CallerSession, Protocol: q.Protocol,
-		ReceivedUnixUs: q.Received.UnixMicro(),
+		ReceivedUnixUs: q.Received.UnixMicro(), KnownStream: q.Known,
 	}
 	if q.Session != uuid.Nil {
 		m.SessionId = q.Session[:]
@@ -49,7 +49,7 @@ func decision(r *usherv1.AuthReply) access.Decision {
 		ID: idOf(r.GetDecisionId()), Outcome: access.Outcome(r.GetOutcome()),
 		Reason: access.Reason(shared(r.GetReason())), Text: r.GetText(), Realm: r.GetRealm(), User: r.GetUser(),
 		SessionName: r.GetSessionName(), MaxSessions: int(r.GetMaxSessions()),
-		Location: r.GetLocation(), Revision: r.GetPolicyRevision(), Unaccounted: r.GetUnaccounted(),
+		Stream: shared(r.GetStream()), Location: r.GetLocation(), Revision: r.GetPolicyRevision(), Unaccounted: r.GetUnaccounted(),
 	}
 	if d.Outcome == access.Allow {
 		d.Session = idOf(r.GetSessionId())

@@ -212,6 +212,14 @@ func (q *question) device() string {
 	return q.Device
 }
 
+// stream is the stream's own name, after aliasing.
+func (q *question) stream() string {
+	if q.verdict.Stream != "" {
+		return q.verdict.Stream
+	}
+	return q.Stream
+}
+
 // record is the audit row besides the ledger's own part.
 func (a *answerer) record(ctx context.Context, q *question) admission.Record {
 	v := &q.verdict
@@ -221,7 +229,7 @@ func (a *answerer) record(ctx context.Context, q *question) admission.Record {
 		Edge:      q.Edge,
 		Node:      q.Node,
 		Caller:    q.Caller,
-		Stream:    q.Stream,
+		Stream:    q.stream(),
 		Realm:     access.Clean(v.Realm, access.MaxName),
 		User:      access.Clean(v.User, access.MaxName),
 		IP:        q.IP,

@@ -47,6 +47,19 @@ func TestAnswerAllowsAndTakesASeat(t *testing.T) {
 	}
 }
 
+func TestAnswerGoesByTheStreamsOwnName(t *testing.T) {
+	t.Parallel()
+	var known string
+	b := setup(t, func(_ context.Context, r *access.Request) decide.Verdict {
+		known = r.Known
+		return decide.Verdict{Outcome: access.Allow, Reason: access.AllowRule, Stream: "clock", Subject: access.Key{1}, Limit: -1, Mode: access.EvictOldest, Lease: time.Minute, Seat: 2 * time.Minute}
+	})
+	r := b.answer(within(t, time.Second), "e1", ask(func(m *usherv1.AuthRequest) { m.Stream, m.KnownStream = "crf79", "before" }))
+	if o := b.ledger.last().Open; o == nil || o.Stream != "clock" || r.GetStream() != "clock" || known != "before" {
+		t.Errorf("row %+v, answer %v, known %q; want both to name clock, and the stream known before", o, r, known)
+	}
+}
+
 func TestAnswerIsTheSameForTheSameQuestion(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)

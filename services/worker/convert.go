@@ -37,6 +37,7 @@ func toRequest(region, edge string, m *usherv1.AuthRequest) (*access.Request, er
 		Caller:        access.Clean(m.GetCaller(), access.MaxName),
 		StillPlaying:  m.GetStillPlaying(),
 		Stream:        access.Clean(m.GetStream(), access.MaxName),
+		Known:         access.Clean(m.GetKnownStream(), access.MaxName),
 		Token:         m.GetToken(),
 		Query:         m.GetQuery(),
 		Path:          m.GetPath(),
@@ -116,6 +117,7 @@ func checkSizes(m *usherv1.AuthRequest) error {
 	}{
 		{"node's name", len(m.GetNode()), access.MaxName},
 		{"stream's name", len(m.GetStream()), access.MaxName},
+		{"known stream's name", len(m.GetKnownStream()), access.MaxName},
 		{"token", len(m.GetToken()), access.MaxToken},
 		{"query", len(m.GetQuery()), access.MaxQuery},
 		{"path", len(m.GetPath()), access.MaxPath},

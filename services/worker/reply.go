@@ -30,6 +30,9 @@ func (a *answerer) reply(q *question, r admission.Result) *usherv1.AuthReply {
 	m.Outcome, m.Reason = string(r.Outcome), string(r.Reason)
 	m.Realm, m.User = r.Realm, r.User
 	m.PolicyRevision = q.judge.snapshot.Revision
+	if own := q.stream(); own != q.Stream {
+		m.Stream = own
+	}
 	// An earlier row, or the ledger, may have decided otherwise than the policy did now.
 	same := r.Outcome == v.Outcome && r.Reason == v.Reason
 	m.Text = r.Reason.Text()

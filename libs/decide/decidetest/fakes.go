@@ -97,6 +97,7 @@ type Backend struct {
 	// Status 0 is a broken connection.
 	Status  int
 	Headers map[string]string
+	Body    string
 	// After is how long it takes; a question whose time is over sooner fails.
 	After time.Duration
 }
@@ -149,5 +150,5 @@ func (u *Upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 	for name, value := range b.Headers {
 		h.Set(name, value)
 	}
-	return &http.Response{StatusCode: b.Status, Header: h, Body: io.NopCloser(strings.NewReader("")), Request: r}, nil
+	return &http.Response{StatusCode: b.Status, Header: h, Body: io.NopCloser(strings.NewReader(b.Body)), Request: r}, nil
 }

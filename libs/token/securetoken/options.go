@@ -11,13 +11,15 @@ import (
 const (
 	BindStream = "stream" // stream name (Flussonic) or channel id (Astra)
 	BindPath   = "path"   // the path that the viewer asked for (Alta, older Astra)
+	// BindRequested is the name that the viewer asked for, where aliases hide the stream's own.
+	BindRequested = "requested"
 )
 
 // Options are the keys of a check of type securetoken.
 type Options struct {
 	// Secret is the key that the portal signs with, as a reference.
 	Secret config.Secret `yaml:"secret"`
-	// Bind is BindStream or BindPath.
+	// Bind is BindStream, BindPath or BindRequested.
 	Bind string `yaml:"bind"`
 	// CheckIP demands the viewer's address in the sum. Without it a sum over the
 	// literal no_check_ip is good too.
@@ -47,8 +49,8 @@ func (o *Options) Validate() error {
 	if o.Secret.IsZero() {
 		errs = append(errs, errors.New("secret is missing: write file:/path or env:NAME"))
 	}
-	if o.Bind != BindStream && o.Bind != BindPath {
-		errs = append(errs, fmt.Errorf("bind is %q, want %s or %s", o.Bind, BindStream, BindPath))
+	if o.Bind != BindStream && o.Bind != BindPath && o.Bind != BindRequested {
+		errs = append(errs, fmt.Errorf("bind is %q, want %s, %s or %s", o.Bind, BindStream, BindPath, BindRequested))
 	}
 	if o.SaltLength < 0 || o.SaltLength > maxSalt {
 		errs = append(errs, fmt.Errorf("salt_length is %d, want 0 (any) to %d", o.SaltLength, maxSalt))

@@ -110,8 +110,11 @@ func (v *Verifier) sum(subject, ip string, f fields, user string) [sha1.Size]byt
 }
 
 func (v *Verifier) subject(q *token.Question) string {
-	if v.opts.Bind == BindPath {
+	switch {
+	case v.opts.Bind == BindPath:
 		return q.Path
+	case v.opts.Bind == BindRequested && q.Requested != "":
+		return q.Requested
 	}
 	return q.Stream
 }
@@ -164,9 +167,9 @@ func (v *Verifier) judgeTimes(f fields, q *token.Question) *token.Denial {
 // another address cannot be told from a wrong secret, so it is never said.
 func (v *Verifier) diagnose(p *parsed, q *token.Question, ex extras) string {
 	loose := Verifier{secret: v.secret}
-	subject, other, name := q.Stream, q.Path, "the path"
+	subject, other, name := v.subject(q), q.Path, "the path"
 	if v.opts.Bind == BindPath {
-		subject, other, name = q.Path, q.Stream, "the stream"
+		other, name = q.Stream, "the stream"
 	}
 	if f, _, ok := loose.fit(p, subject, v.addresses(q.IP, ex), extras{}); ok {
 		if f.user != "" && ex.user != "" {

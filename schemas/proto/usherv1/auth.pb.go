@@ -104,6 +104,7 @@ type AuthRequest struct {
 	CallerSession  string                 `protobuf:"bytes,20,opt,name=caller_session,json=callerSession,proto3" json:"caller_session,omitempty"`
 	Protocol       string                 `protobuf:"bytes,21,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	ReceivedUnixUs int64                  `protobuf:"varint,22,opt,name=received_unix_us,json=receivedUnixUs,proto3" json:"received_unix_us,omitempty"` // edge's clock
+	KnownStream    string                 `protobuf:"bytes,24,opt,name=known_stream,json=knownStream,proto3" json:"known_stream,omitempty"`             // of a running session: the stream that its name led to when it opened
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -292,6 +293,13 @@ func (x *AuthRequest) GetReceivedUnixUs() int64 {
 	return 0
 }
 
+func (x *AuthRequest) GetKnownStream() string {
+	if x != nil {
+		return x.KnownStream
+	}
+	return ""
+}
+
 // AuthReply answers an AuthRequest.
 type AuthReply struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -310,6 +318,7 @@ type AuthReply struct {
 	PolicyRevision int64                  `protobuf:"varint,13,opt,name=policy_revision,json=policyRevision,proto3" json:"policy_revision,omitempty"`
 	Unaccounted    bool                   `protobuf:"varint,14,opt,name=unaccounted,proto3" json:"unaccounted,omitempty"`
 	WorkerUnixMs   int64                  `protobuf:"varint,15,opt,name=worker_unix_ms,json=workerUnixMs,proto3" json:"worker_unix_ms,omitempty"`
+	Stream         string                 `protobuf:"bytes,18,opt,name=stream,proto3" json:"stream,omitempty"` // the stream's own name where the viewer asked by an alias, else empty
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -449,11 +458,18 @@ func (x *AuthReply) GetWorkerUnixMs() int64 {
 	return 0
 }
 
+func (x *AuthReply) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
 var File_usher_v1_auth_proto protoreflect.FileDescriptor
 
 const file_usher_v1_auth_proto_rawDesc = "" +
 	"\n" +
-	"\x13usher/v1/auth.proto\x12\busher.v1\"\xca\x04\n" +
+	"\x13usher/v1/auth.proto\x12\busher.v1\"\xed\x04\n" +
 	"\vAuthRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12\x12\n" +
@@ -480,7 +496,8 @@ const file_usher_v1_auth_proto_rawDesc = "" +
 	"\achannel\x18\x13 \x01(\tR\achannel\x12%\n" +
 	"\x0ecaller_session\x18\x14 \x01(\tR\rcallerSession\x12\x1a\n" +
 	"\bprotocol\x18\x15 \x01(\tR\bprotocol\x12(\n" +
-	"\x10received_unix_us\x18\x16 \x01(\x03R\x0ereceivedUnixUs\"\xdc\x04\n" +
+	"\x10received_unix_us\x18\x16 \x01(\x03R\x0ereceivedUnixUs\x12!\n" +
+	"\fknown_stream\x18\x18 \x01(\tR\vknownStream\"\xf4\x04\n" +
 	"\tAuthReply\x122\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x1a.usher.v1.AuthReply.StatusR\x06status\x12\x1f\n" +
 	"\vdecision_id\x18\x02 \x01(\fR\n" +
@@ -499,7 +516,8 @@ const file_usher_v1_auth_proto_rawDesc = "" +
 	"\blocation\x18\f \x01(\tR\blocation\x12'\n" +
 	"\x0fpolicy_revision\x18\r \x01(\x03R\x0epolicyRevision\x12 \n" +
 	"\vunaccounted\x18\x0e \x01(\bR\vunaccounted\x12$\n" +
-	"\x0eworker_unix_ms\x18\x0f \x01(\x03R\fworkerUnixMs\"}\n" +
+	"\x0eworker_unix_ms\x18\x0f \x01(\x03R\fworkerUnixMs\x12\x16\n" +
+	"\x06stream\x18\x12 \x01(\tR\x06stream\"}\n" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTATUS_DECIDED\x10\x01\x12\x0f\n" +

@@ -105,6 +105,7 @@ type Projection struct {
 	Revision      int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	Nodes         []*NodeView            `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	Streams       []*StreamView          `protobuf:"bytes,3,rep,name=streams,proto3" json:"streams,omitempty"` // in order, first match wins
+	Aliases       *AliasView             `protobuf:"bytes,8,opt,name=aliases,proto3" json:"aliases,omitempty"` // absent: names are the streams' own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -160,6 +161,74 @@ func (x *Projection) GetStreams() []*StreamView {
 	return nil
 }
 
+func (x *Projection) GetAliases() *AliasView {
+	if x != nil {
+		return x.Aliases
+	}
+	return nil
+}
+
+// AliasView is what an edge knows of aliases: streams are looked up by their own names.
+type AliasView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Names         map[string]string      `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // name: name, or tree/**: tree/**
+	Strict        bool                   `protobuf:"varint,2,opt,name=strict,proto3" json:"strict,omitempty"`                                                                        // names that aliases lead to are refused
+	Asked         bool                   `protobuf:"varint,3,opt,name=asked,proto3" json:"asked,omitempty"`                                                                          // a worker asks a service about all other names: the edge cannot know them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AliasView) Reset() {
+	*x = AliasView{}
+	mi := &file_usher_v1_policy_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AliasView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AliasView) ProtoMessage() {}
+
+func (x *AliasView) ProtoReflect() protoreflect.Message {
+	mi := &file_usher_v1_policy_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AliasView.ProtoReflect.Descriptor instead.
+func (*AliasView) Descriptor() ([]byte, []int) {
+	return file_usher_v1_policy_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *AliasView) GetNames() map[string]string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *AliasView) GetStrict() bool {
+	if x != nil {
+		return x.Strict
+	}
+	return false
+}
+
+func (x *AliasView) GetAsked() bool {
+	if x != nil {
+		return x.Asked
+	}
+	return false
+}
+
 type NodeView struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -184,7 +253,7 @@ type NodeView struct {
 
 func (x *NodeView) Reset() {
 	*x = NodeView{}
-	mi := &file_usher_v1_policy_proto_msgTypes[2]
+	mi := &file_usher_v1_policy_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -196,7 +265,7 @@ func (x *NodeView) String() string {
 func (*NodeView) ProtoMessage() {}
 
 func (x *NodeView) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_policy_proto_msgTypes[2]
+	mi := &file_usher_v1_policy_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -209,7 +278,7 @@ func (x *NodeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeView.ProtoReflect.Descriptor instead.
 func (*NodeView) Descriptor() ([]byte, []int) {
-	return file_usher_v1_policy_proto_rawDescGZIP(), []int{2}
+	return file_usher_v1_policy_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *NodeView) GetName() string {
@@ -341,7 +410,7 @@ type StreamView struct {
 
 func (x *StreamView) Reset() {
 	*x = StreamView{}
-	mi := &file_usher_v1_policy_proto_msgTypes[3]
+	mi := &file_usher_v1_policy_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -353,7 +422,7 @@ func (x *StreamView) String() string {
 func (*StreamView) ProtoMessage() {}
 
 func (x *StreamView) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_policy_proto_msgTypes[3]
+	mi := &file_usher_v1_policy_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -366,7 +435,7 @@ func (x *StreamView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamView.ProtoReflect.Descriptor instead.
 func (*StreamView) Descriptor() ([]byte, []int) {
-	return file_usher_v1_policy_proto_rawDescGZIP(), []int{3}
+	return file_usher_v1_policy_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *StreamView) GetMatch() string {
@@ -428,12 +497,21 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
 	"\x06author\x18\x03 \x01(\tR\x06author\x12\x18\n" +
 	"\acomment\x18\x04 \x01(\tR\acomment\x12&\n" +
-	"\x0fcreated_unix_ms\x18\x05 \x01(\x03R\rcreatedUnixMs\"\x82\x01\n" +
+	"\x0fcreated_unix_ms\x18\x05 \x01(\x03R\rcreatedUnixMs\"\xb1\x01\n" +
 	"\n" +
 	"Projection\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12(\n" +
 	"\x05nodes\x18\x02 \x03(\v2\x12.usher.v1.NodeViewR\x05nodes\x12.\n" +
-	"\astreams\x18\x03 \x03(\v2\x14.usher.v1.StreamViewR\astreams\"\xc2\x03\n" +
+	"\astreams\x18\x03 \x03(\v2\x14.usher.v1.StreamViewR\astreams\x12-\n" +
+	"\aaliases\x18\b \x01(\v2\x13.usher.v1.AliasViewR\aaliases\"\xa9\x01\n" +
+	"\tAliasView\x124\n" +
+	"\x05names\x18\x01 \x03(\v2\x1e.usher.v1.AliasView.NamesEntryR\x05names\x12\x16\n" +
+	"\x06strict\x18\x02 \x01(\bR\x06strict\x12\x14\n" +
+	"\x05asked\x18\x03 \x01(\bR\x05asked\x1a8\n" +
+	"\n" +
+	"NamesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc2\x03\n" +
 	"\bNodeView\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06caller\x18\x02 \x01(\tR\x06caller\x12\x12\n" +
@@ -474,21 +552,25 @@ func file_usher_v1_policy_proto_rawDescGZIP() []byte {
 	return file_usher_v1_policy_proto_rawDescData
 }
 
-var file_usher_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_usher_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_usher_v1_policy_proto_goTypes = []any{
 	(*PolicyRevision)(nil), // 0: usher.v1.PolicyRevision
 	(*Projection)(nil),     // 1: usher.v1.Projection
-	(*NodeView)(nil),       // 2: usher.v1.NodeView
-	(*StreamView)(nil),     // 3: usher.v1.StreamView
+	(*AliasView)(nil),      // 2: usher.v1.AliasView
+	(*NodeView)(nil),       // 3: usher.v1.NodeView
+	(*StreamView)(nil),     // 4: usher.v1.StreamView
+	nil,                    // 5: usher.v1.AliasView.NamesEntry
 }
 var file_usher_v1_policy_proto_depIdxs = []int32{
-	2, // 0: usher.v1.Projection.nodes:type_name -> usher.v1.NodeView
-	3, // 1: usher.v1.Projection.streams:type_name -> usher.v1.StreamView
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 0: usher.v1.Projection.nodes:type_name -> usher.v1.NodeView
+	4, // 1: usher.v1.Projection.streams:type_name -> usher.v1.StreamView
+	2, // 2: usher.v1.Projection.aliases:type_name -> usher.v1.AliasView
+	5, // 3: usher.v1.AliasView.names:type_name -> usher.v1.AliasView.NamesEntry
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_usher_v1_policy_proto_init() }
@@ -502,7 +584,7 @@ func file_usher_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_usher_v1_policy_proto_rawDesc), len(file_usher_v1_policy_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

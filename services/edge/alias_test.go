@@ -1,0 +1,72 @@
+package edge
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"usher.internal/libs/access"
+	"usher.internal/schemas/proto/usherv1"
+	"usher.internal/services/edge/edgetest"
+)
+
+// aliased is an edge whose policy knows streams by other names.
+func aliased(t *testing.T, b *bench, v *usherv1.AliasView) {
+	t.Helper()
+	p := projection()
+	p.Revision, p.Aliases = 2, v
+	b.setPolicy(t, p)
+}
+
+// away is what workers answer that are not there.
+func away(context.Context, *usherv1.AuthRequest) (*usherv1.AuthReply, error) {
+	return nil, edgetest.ErrAway
+}
+
+func TestAnAliasHasTheRuleOfItsStream(t *testing.T) {
+	t.Parallel()
+	timed(t, func(t *testing.T, b *bench) {
+		aliased(t, b, &usherv1.AliasView{Names: map[string]string{"gift": "free/gift", "shop/**": "closed/**"}, Strict: true})
+		b.workers.Decide = away
+		wantStatus(t, "tokenless and on_unavailable: allow", b.ask(segment("/gift/1.ts")), http.StatusOK)
+		wantReason(t, "no token", b.ask(segment("/shop/a/1.ts")), access.NoSession)
+		wantReason(t, "on_unavailable: deny", b.ask(segment("/shop/a/1.ts?token=1")), access.Unavailable)
+		wantReason(t, "a hidden name is not let in by its rule", b.ask(segment("/free/gift/1.ts?token=1")), access.Unavailable)
+		b.report(t)
+		streams := map[string]bool{}
+		for _, r := range b.journal.Rows() {
+			streams[r.GetStream()] = true
+		}
+		if !streams["free/gift"] || !streams["closed/a"] || streams["gift"] || streams["shop/a"] {
+			t.Errorf("rows name the streams %v, want their own names", streams)
+		}
+	})
+}
+
+func TestWhereAServiceKnowsTheNamesTheEdgeIsCautious(t *testing.T) {
+	t.Parallel()
+	timed(t, func(t *testing.T, b *bench) {
+		aliased(t, b, &usherv1.AliasView{Asked: true})
+		b.workers.Decide = func(_ context.Context, m *usherv1.AuthRequest) (*usherv1.AuthReply, error) {
+			r := edgetest.Allow(m)
+			r.Stream = "free/own"
+			return r, nil
+		}
+		// No rule of the policy takes this name without a token; the stream's own might.
+		wantStatus(t, "without a token", b.ask(segment("/secret/1.ts")), http.StatusOK)
+		wantAsked(t, "without a token", b, 1)
+		time.Sleep(4 * time.Minute)
+		here := b.workers.Decide
+		b.workers.Decide = away
+		wantStatus(t, "a running session goes by its own stream's rule", b.ask(segment("/secret/1.ts")), http.StatusOK)
+		wantReason(t, "a stranger by the most careful one", b.ask(segment("/other/1.ts")), access.Unavailable)
+		b.workers.Decide = here
+		time.Sleep(time.Minute)
+		wantStatus(t, "again", b.ask(segment("/secret/1.ts")), http.StatusOK)
+		asked := b.workers.Asked()
+		if m := asked[len(asked)-1]; m.GetStream() != "secret" || m.GetKnownStream() != "free/own" || len(m.GetSessionId()) == 0 {
+			t.Errorf("re-decision of %q, known as %q, session %x; want the name asked for, its stream, and the session", m.GetStream(), m.GetKnownStream(), m.GetSessionId())
+		}
+	})
+}

@@ -19,7 +19,8 @@ type Claims interface {
 type Known interface {
 	// Allowed is the last word of the check on who, and whether there is one.
 	Allowed(ctx context.Context, check string, who access.Key) (Word, bool, error)
-	// Remember keeps w as the last word. It does not block and may lose words.
+	// Remember keeps w as the last word; a no that names no user leaves the user of the word
+	// before it. It does not block and may lose words.
 	Remember(check string, who access.Key, w Word)
 }
 

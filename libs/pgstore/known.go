@@ -63,7 +63,8 @@ func (k *Known) Remember(check string, who access.Key, w decide.Word) {
 	}
 }
 
-// The clock decides between two workers' words, so that an older one never replaces a newer.
+// The clock decides between two workers' words, so that an older one never replaces a newer. A no that names nobody leaves
+// whose token it was: an override for that account must find him on the night on which the portal refuses everybody.
 const rememberSQL = `
 INSERT INTO usher.known AS k (check_name, who, allowed, user_id, session_name, sessions, at)
 SELECT DISTINCT ON (c, w) c, w, a, u, n, s, t
@@ -71,8 +72,10 @@ SELECT DISTINCT ON (c, w) c, w, a, u, n, s, t
        AS x(c, w, a, u, n, s, t)
  ORDER BY c, w, t DESC
 ON CONFLICT (check_name, who) DO UPDATE
-   SET allowed = EXCLUDED.allowed, user_id = EXCLUDED.user_id, session_name = EXCLUDED.session_name,
-       sessions = EXCLUDED.sessions, at = EXCLUDED.at
+   SET allowed = EXCLUDED.allowed, at = EXCLUDED.at,
+       user_id = CASE WHEN EXCLUDED.allowed OR EXCLUDED.user_id <> '' THEN EXCLUDED.user_id ELSE k.user_id END,
+       session_name = CASE WHEN EXCLUDED.allowed OR EXCLUDED.user_id <> '' THEN EXCLUDED.session_name ELSE k.session_name END,
+       sessions = CASE WHEN EXCLUDED.allowed OR EXCLUDED.user_id <> '' THEN EXCLUDED.sessions ELSE k.sessions END
  WHERE k.at < EXCLUDED.at`
 
 // Run writes what is remembered, in batches, until ctx ends, and then what is still queued.
@@ -103,6 +106,7 @@ func (k *Known) write(ctx context.Context, batch []word) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	n := len(batch)
+	nameBatch(batch)
 	checks, users, names := make([]string, n), make([]string, n), make([]string, n)
 	who := make([][16]byte, n)
 	allowed, sessions, at := make([]bool, n), make([]int32, n), make([]time.Time, n)
@@ -113,4 +117,23 @@ func (k *Known) write(ctx context.Context, batch []word) error {
 	_, err := k.store.pool.Exec(ctx, rememberSQL, pgx.NamedArgs{
 		"checks": checks, "who": who, "allowed": allowed, "users": users, "names": names, "sessions": sessions, "at": at})
 	return unavailable(err)
+}
+
+// nameBatch does within a batch what rememberSQL does between rows: a no that names nobody keeps the name of the word before it.
+func nameBatch(batch []word) {
+	type of struct {
+		check string
+		who   access.Key
+	}
+	named := make(map[of]decide.Word, len(batch))
+	for i := range batch {
+		w := &batch[i]
+		k := of{w.check, w.who}
+		if before, ok := named[k]; ok && !w.Allowed && w.User == "" {
+			w.User, w.SessionName, w.Sessions = before.User, before.SessionName, before.Sessions
+		}
+		if w.Allowed || w.User != "" {
+			named[k] = w.Word
+		}
+	}
 }

@@ -63,6 +63,8 @@ const (
 	oldPartitionsSQL  = `SELECT usher.old_partitions(@parent, @keep::interval)`
 	oldClaimsSQL      = `DELETE FROM usher.claim WHERE at < now() - interval '30 days'`
 	oldKnownSQL       = `DELETE FROM usher.known WHERE at < now() - interval '30 days'`
+	// Directives that are over stay for the audit of what they did.
+	oldDirectivesSQL = `DELETE FROM usher.directive WHERE LEAST(revoked_at, until) < now() - interval '90 days'`
 )
 
 // Maintain makes the partitions of the coming days and drops those past their retention. DETACH CONCURRENTLY and DROP
@@ -83,7 +85,7 @@ func (s *Store) Maintain(ctx context.Context, keep policy.Retention) (Maintained
 			return m, err
 		}
 	}
-	for _, sql := range []string{oldClaimsSQL, oldKnownSQL} {
+	for _, sql := range []string{oldClaimsSQL, oldKnownSQL, oldDirectivesSQL} {
 		if _, err := s.pool.Exec(ctx, sql); err != nil {
 			return m, fmt.Errorf("removing old rows: %w", unavailable(err))
 		}

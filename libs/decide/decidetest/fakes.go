@@ -89,6 +89,10 @@ func (k *Known) Allowed(_ context.Context, check string, who access.Key) (decide
 func (k *Known) Remember(check string, who access.Key, w decide.Word) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	// A no that names nobody leaves whose token it was.
+	if before := k.words[knownKey{check, who}]; !w.Allowed && w.User == "" {
+		w.User, w.SessionName, w.Sessions = before.User, before.SessionName, before.Sessions
+	}
 	k.words[knownKey{check, who}] = w
 }
 

@@ -7,7 +7,7 @@ import (
 
 	"usher.internal/libs/access"
 	"usher.internal/libs/middleware/aliaser"
-	"usher.internal/libs/middleware/http"
+	"usher.internal/libs/middleware/upstream"
 	"usher.internal/libs/policy"
 )
 
@@ -34,7 +34,7 @@ func openAliaser(a *policy.Aliases, d *Deps) (aliasing, error) {
 	}
 	client, stop := d.HTTP, func() {}
 	if client == nil {
-		t := http.NewTransport(a.HTTP.Timeout, 16, d.Now)
+		t := upstream.NewTransport(a.HTTP.Timeout, 16, d.Now)
 		client, stop = t, t.Close
 	}
 	own, err := aliaser.New(aliaser.Options{URL: a.HTTP.URL, Timeout: a.HTTP.Timeout, Cache: a.HTTP.Cache}, client, d.Now, d.Log)

@@ -5,6 +5,7 @@ import (
 
 	"usher.internal/libs/middleware"
 	"usher.internal/libs/middleware/http"
+	"usher.internal/libs/middleware/upstream"
 	"usher.internal/libs/policy"
 	"usher.internal/libs/token"
 	"usher.internal/libs/token/securelink"
@@ -20,7 +21,7 @@ type scheme struct {
 // system is a kind of middleware.
 type system struct {
 	policy.Kind
-	open func(options any, d *Deps) (middleware.Keyed, middleware.Limits, func(), error)
+	open func(options any, d *Deps) (*upstream.Middleware, middleware.Limits, error)
 }
 
 // schemes and middlewares are everything that a check can be. A new one is a new
@@ -42,15 +43,9 @@ var (
 		},
 		open: func(o any) (token.Verifier, error) { return securelink.New(o.(*securelink.Options)) },
 	}}
-	middlewares = []system{{
-		Kind: policy.Kind{
-			Type:       "http",
-			Upstream:   true,
-			NewOptions: func() any { return http.NewOptions() },
-			NamesUser:  func(any) bool { return true },
-		},
-		open: openHTTP,
-	}}
+	middlewares = []system{
+		upstreamOf("http", http.NewOptions, http.New),
+	}
 )
 
 // Kinds lists the types of checks that a policy may use.
@@ -65,15 +60,28 @@ func Kinds() []policy.Kind {
 	return kinds
 }
 
-func openHTTP(options any, d *Deps) (middleware.Keyed, middleware.Limits, func(), error) {
-	o := options.(*http.Options)
-	client, stop := d.HTTP, func() {}
-	if client == nil {
-		t := http.NewTransport(o.Timeout.Duration(), o.MaxConcurrent, d.Now)
-		client, stop = t, t.Close
+// upstreamOptions are options of a kind that is asked upstream.
+type upstreamOptions interface{ Common() *upstream.Options }
+
+// upstreamOf is a kind whose folder has these options and this dialect.
+func upstreamOf[O upstreamOptions, D upstream.Dialect](kind string, newOptions func() O, newDialect func(O) (D, error)) system {
+	return system{
+		Kind: policy.Kind{
+			Type:       kind,
+			Upstream:   true,
+			NewOptions: func() any { return newOptions() },
+			NamesUser:  func(any) bool { return true },
+		},
+		open: func(options any, d *Deps) (*upstream.Middleware, middleware.Limits, error) {
+			o := options.(O)
+			dialect, err := newDialect(o)
+			if err != nil {
+				return nil, middleware.Limits{}, err
+			}
+			m := upstream.New(kind, dialect, o.Common(), upstream.Deps{HTTP: d.HTTP, Tracer: d.Tracer, Now: d.Now})
+			return m, o.Common().Limits(), nil
+		},
 	}
-	m, err := http.New(o, client, d.Tracer)
-	return m, o.Limits(), stop, err
 }
 
 // open makes the check ready to be asked.
@@ -86,12 +94,12 @@ func open(c *policy.Check, d *Deps) (*check, error) {
 	}
 	for _, s := range middlewares {
 		if s.Type == c.Type {
-			m, limits, stop, err := s.open(c.Options, d)
+			m, limits, err := s.open(c.Options, d)
 			if err != nil {
 				return nil, err
 			}
 			g := middleware.NewGuard(c.Name, m, limits, d.Log)
-			return &check{Check: c, middleware: g, stop: func() { g.Close(); stop() }}, nil
+			return &check{Check: c, middleware: g, stop: func() { g.Close(); m.Close() }}, nil
 		}
 	}
 	return nil, fmt.Errorf("no check of type %q is built in", c.Type)

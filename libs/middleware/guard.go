@@ -54,7 +54,10 @@ type Guard struct {
 	breaker *gobreaker.CircuitBreaker[Answer]
 }
 
-var _ Keyed = (*Guard)(nil)
+var (
+	_ Keyed      = (*Guard)(nil)
+	_ Identifier = (*Guard)(nil)
+)
 
 // NewGuard wraps inner; name is the check's, for the log.
 func NewGuard(name string, inner Keyed, l Limits, log *slog.Logger) *Guard {
@@ -102,6 +105,18 @@ func (g *Guard) Ask(ctx context.Context, req *access.Request) (Answer, error) {
 
 // Key says which questions are equal, as the middleware does.
 func (g *Guard) Key(req *access.Request) string { return g.inner.Key(req) }
+
+// Identity is by what the middleware knows the viewer: what it says itself, else his
+// token, else his query.
+func (g *Guard) Identity(req *access.Request) string {
+	if i, ok := g.inner.(Identifier); ok {
+		return i.Identity(req)
+	}
+	if req.Token != "" {
+		return req.Token
+	}
+	return req.Query
+}
 
 // Close waits for calls under way; each ends by its own timeout.
 func (g *Guard) Close() { g.flights.Wait() }

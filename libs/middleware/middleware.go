@@ -1,6 +1,7 @@
 // Package middleware is the contract of an operator's own subscriber systems
-// that are asked upstream. Each kind has its own folder (http, …) with the same
-// file names: doc.go, options.go, middleware.go, README.md, testdata/cases.
+// that are asked upstream. Each kind has its own folder (http, ministra, …) with the
+// same file names: doc.go, options.go, middleware.go, README.md, testdata/cases. What
+// they share is in upstream.
 package middleware
 
 import (
@@ -35,6 +36,10 @@ type Answer struct {
 	// Grace, of a no, is how long a yes that was due to be asked about again holds on
 	// nevertheless, counted from when it was due; 0 ends it at once.
 	Grace time.Duration
+	// WholeSession, of a yes, says that what it was given for is worth nothing once the yes
+	// is over, so that asking again about a session that it opened could only hurt: such a
+	// session goes on by this yes until it ends, while new ones are asked about.
+	WholeSession bool
 	// Location is where the viewer should be sent, "" if nowhere.
 	Location string
 }
@@ -43,4 +48,12 @@ type Answer struct {
 // The error wraps ErrUnavailable.
 type Middleware interface {
 	Ask(ctx context.Context, req *access.Request) (Answer, error)
+}
+
+// Identifier is a Middleware that can say by what it knows a viewer. Two requests
+// with one identity are the same viewer to it, whatever else they carry.
+type Identifier interface {
+	// Identity is that part of the request, never to be stored or shown but as a keyed
+	// fingerprint.
+	Identity(req *access.Request) string
 }

@@ -1,4 +1,4 @@
-package http
+package upstream
 
 import (
 	"fmt"
@@ -26,14 +26,10 @@ func askTraced(t *testing.T, traceparent bool, status int) (nethttp.Header, trac
 	exporter := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(exporter))
 	t.Cleanup(func() { _ = provider.Shutdown(t.Context()) })
-	o := NewOptions()
-	o.URL, o.Traceparent = s.URL+"/check?key=OPERATORSKEY", traceparent
-	tr := NewTransport(time.Second, 1, time.Now)
-	t.Cleanup(tr.Close)
-	m, err := New(o, tr, provider.Tracer("test"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	o := Defaults()
+	o.Traceparent = traceparent
+	m := New("test", plain{s.URL + "/check?key=OPERATORSKEY"}, &o, Deps{Tracer: provider.Tracer("test"), Now: time.Now})
+	t.Cleanup(m.Close)
 	_, _ = m.Ask(t.Context(), &access.Request{Query: "token=VIEWERSTOKEN"})
 	return header, exporter.GetSpans()
 }

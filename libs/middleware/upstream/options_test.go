@@ -1,4 +1,4 @@
-package http
+package upstream
 
 import (
 	"strings"
@@ -7,7 +7,7 @@ import (
 
 func TestValidate(t *testing.T) {
 	t.Parallel()
-	sound := NewOptions()
+	sound := Defaults()
 	sound.URL = "https://auth.example.com/check?key=K"
 	if err := sound.Validate(); err != nil {
 		t.Fatalf("Validate = %v", err)
@@ -33,7 +33,7 @@ func TestValidate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := *sound
+			o := sound
 			change(&o)
 			err := o.Validate()
 			if err == nil {
@@ -46,13 +46,13 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-func FuzzCleanQuery(f *testing.F) {
+func FuzzClean(f *testing.F) {
 	for _, q := range []string{"", "token=a%2Bb+c;d&token=e", "a b", "a\r\nb", "ü", "\x7f"} {
 		f.Add(q)
 	}
 	f.Fuzz(func(t *testing.T, q string) {
-		if cleanQuery(q) && strings.ContainsAny(q, "\r\n \t\x00\x7f") {
-			t.Errorf("cleanQuery let %q through", q)
+		if Clean(q) && strings.ContainsAny(q, "\r\n \t\x00\x7f") {
+			t.Errorf("Clean let %q through", q)
 		}
 	})
 }

@@ -1,4 +1,4 @@
-package http
+package upstream
 
 import (
 	nethttp "net/http"
@@ -15,8 +15,9 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(403, "", "", "-1", "99999999999999999999", "1", "javascript:alert(1)")
 	f.Add(302, "\xff", "a\x00b", "0x10", "1e9", "TRUE", "//evil/")
 	f.Add(999, "u\u202e", "", " 7 ", "+5", "", "https://user@host:80/\r\nX: y")
-	m := &Middleware{opts: *NewOptions()}
-	m.opts.Redirect = true
+	o := Defaults()
+	o.Redirect = true
+	c := &Client{opts: &o}
 	f.Fuzz(func(t *testing.T, status int, user, name, sessions, duration, unique, location string) {
 		h := nethttp.Header{}
 		for k, v := range map[string]string{
@@ -25,7 +26,7 @@ func FuzzAnswer(f *testing.F) {
 		} {
 			h.Set(k, v)
 		}
-		a, err := m.read(&nethttp.Response{StatusCode: status, Header: h})
+		a, err := c.read(&nethttp.Response{StatusCode: status, Header: h})
 		if err == nil && a.Allowed && status != nethttp.StatusOK {
 			t.Errorf("a %d was a yes", status)
 		}

@@ -1,10 +1,9 @@
-package http
+package upstream
 
 import (
-	"crypto/tls"
-	"crypto/x509"
+	"bytes"
 	"errors"
-	"net"
+	"fmt"
 	nethttp "net/http"
 	"net/url"
 	"slices"
@@ -22,7 +21,35 @@ const (
 	maxDuration = 30 * 24 * time.Hour
 )
 
-func refusal(text string) middleware.Answer { return middleware.Answer{Text: text} }
+// Refusal is a no with these words for the operator.
+func Refusal(text string) middleware.Answer { return middleware.Answer{Text: text} }
+
+// read turns status and headers into an answer (spec astra §5). A yes may still fail
+// for its body.
+func (c *Client) read(resp *nethttp.Response) (middleware.Answer, error) {
+	code := resp.StatusCode
+	switch {
+	case code == nethttp.StatusOK && c.expect.met(resp.Header):
+		return granted(resp.Header), nil
+	case code == nethttp.StatusOK:
+		return Refusal("the backend's 200 lacks the expected header"), nil
+	case code >= 500 || slices.Contains(c.opts.UnavailableCodes, code):
+		return middleware.Answer{}, fmt.Errorf("%w: it answered %d", middleware.ErrUnavailable, code)
+	case code < 200:
+		return middleware.Answer{}, fmt.Errorf("%w: its answer is broken", middleware.ErrUnavailable)
+	}
+	a := Refusal(fmt.Sprintf("the backend answered %d", code))
+	a.Location = c.location(resp)
+	return a, nil
+}
+
+// expected refuses a yes whose body lacks the expected text.
+func (c *Client) expected(a middleware.Answer, body []byte) middleware.Answer {
+	if a.Allowed && !bytes.Contains(body, []byte(c.opts.ExpectBody)) {
+		return Refusal("the backend's 200 lacks the expected text")
+	}
+	return a
+}
 
 // granted reads the headers of a yes.
 func granted(h nethttp.Header) middleware.Answer {
@@ -33,7 +60,7 @@ func granted(h nethttp.Header) middleware.Answer {
 	}
 	if access.Clean(user, access.MaxName) != user {
 		// Cut or cleaned, it could become another viewer's account.
-		return refusal("the backend named a user that is too long or not clean text")
+		return Refusal("the backend named a user that is too long or not clean text")
 	}
 	return middleware.Answer{
 		Allowed:     true,
@@ -71,9 +98,9 @@ func number(s string, limit int) int {
 
 // location is where a refusal sends the viewer: X-Location, else the Location of
 // a 3xx if the options say so. Only absolute http and https addresses count.
-func (m *Middleware) location(resp *nethttp.Response) string {
+func (c *Client) location(resp *nethttp.Response) string {
 	raw := resp.Header.Get("X-Location")
-	if raw == "" && m.opts.Redirect && resp.StatusCode >= 300 && resp.StatusCode < 400 {
+	if raw == "" && c.opts.Redirect && resp.StatusCode >= 300 && resp.StatusCode < 400 {
 		raw = resp.Header.Get("Location")
 	}
 	if raw == "" || access.Clean(raw, access.MaxPath) != raw {
@@ -83,7 +110,7 @@ func (m *Middleware) location(resp *nethttp.Response) string {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
 		return ""
 	}
-	hosts := m.opts.RedirectHosts
+	hosts := c.opts.RedirectHosts
 	if len(hosts) > 0 && !slices.ContainsFunc(hosts, func(h string) bool { return strings.EqualFold(h, u.Hostname()) }) {
 		return ""
 	}
@@ -108,29 +135,4 @@ func (e expectation) met(h nethttp.Header) bool {
 		return len(values) > 0
 	}
 	return slices.Contains(values, e.value)
-}
-
-// kindOfFault names a transport's error without repeating it.
-func kindOfFault(err error) string {
-	var (
-		dns     *net.DNSError
-		op      *net.OpError
-		cert    *tls.CertificateVerificationError
-		unknown x509.UnknownAuthorityError
-		host    x509.HostnameError
-		record  tls.RecordHeaderError
-		alert   tls.AlertError
-		timeout net.Error
-	)
-	switch {
-	case errors.As(err, &dns):
-		return "its name could not be resolved"
-	case errors.As(err, &cert), errors.As(err, &unknown), errors.As(err, &host), errors.As(err, &record), errors.As(err, &alert):
-		return "its TLS failed"
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return "it did not answer in time"
-	case errors.As(err, &op) && op.Op == "dial":
-		return "it could not be connected to"
-	}
-	return "its answer is broken or the connection was lost"
 }

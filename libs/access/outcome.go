@@ -23,6 +23,7 @@ const (
 	// Allowed by a check, a rule, or an explicit auth: allow.
 	Granted   Reason = "granted"
 	AllowRule Reason = "allow_rule"
+	Client    Reason = "client"
 	// Denied by the policy.
 	NoRule     Reason = "no_rule"
 	DenyRule   Reason = "deny_rule"
@@ -34,6 +35,7 @@ const (
 	WrongIP    Reason = "wrong_ip"
 	Refused    Reason = "refused"
 	NoAlias    Reason = "no_alias"
+	ClientEnd  Reason = "client_ended"
 	// Denied by the ledger.
 	Limit   Reason = "limit"
 	Evicted Reason = "evicted"
@@ -66,6 +68,7 @@ func (r Reason) Text() string {
 var reasonText = map[Reason]string{
 	Granted:     "a check accepted the viewer",
 	AllowRule:   "an allow rule of the policy matched",
+	Client:      "a machine that the policy lists under clients",
 	NoRule:      "no stream rule of the policy matches",
 	DenyRule:    "a deny rule of the policy matched",
 	DomainLock:  "the page that embeds the player is not in the rule's domains",
@@ -76,6 +79,7 @@ var reasonText = map[Reason]string{
 	WrongIP:     "the token belongs to another address",
 	Refused:     "the middleware refused the viewer",
 	NoAlias:     "the name that was asked for is not one that leads to a stream",
+	ClientEnd:   "the policy's time for this client is over",
 	Limit:       "all seats of the account are taken",
 	Evicted:     "a newer session of the account took this seat",
 	Killed:      "an operator ended this session",

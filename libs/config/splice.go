@@ -13,7 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Each stands in a path for every item of a list.
+// Each stands in a path for every item of a list and every value of a map.
 type Each struct{}
 
 // Splice gives the file's text with the scalars under the paths replaced by what
@@ -66,9 +66,25 @@ func collect(nodes []*yaml.Node, n *yaml.Node, path []any) []*yaml.Node {
 		_, value := find(n, path[0])
 		return collect(nodes, value, path[1:])
 	}
-	if n.Kind == yaml.SequenceNode {
+	return each(nodes, n, path)
+}
+
+// each follows the path, which begins with Each, into all that n holds, with the keys that
+// a map merges in.
+func each(nodes []*yaml.Node, n *yaml.Node, path []any) []*yaml.Node {
+	switch n.Kind {
+	case yaml.SequenceNode:
 		for _, item := range n.Content {
 			nodes = collect(nodes, item, path[1:])
+		}
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key, value := n.Content[i], n.Content[i+1]
+			if key.Tag == "!!merge" {
+				nodes = each(nodes, follow(value), path)
+				continue
+			}
+			nodes = collect(nodes, value, path[1:])
 		}
 	}
 	return nodes

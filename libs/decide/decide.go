@@ -56,6 +56,7 @@ var stages = [...]func(*judgement, context.Context) bool{
 	(*judgement).node,
 	(*judgement).alias,
 	(*judgement).find,
+	(*judgement).client,
 	(*judgement).lists,
 	(*judgement).domain,
 	(*judgement).auth,

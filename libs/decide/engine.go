@@ -71,7 +71,10 @@ type Engine struct {
 	snapshot *policy.Snapshot
 	checks   map[string]*check
 	rules    map[*policy.Rule]*rule
-	aliaser  aliasing // nil: names that the policy does not know are the streams' own
+	clients  []client // in the policy's order
+	// clientTokens says that a client is known by a token.
+	clientTokens bool
+	aliaser      aliasing // nil: names that the policy does not know are the streams' own
 	// upstream asks a middleware; examples put their own in its place.
 	upstream func(context.Context, *check, *access.Request) (middleware.Answer, error)
 }
@@ -108,6 +111,7 @@ func New(s *policy.Snapshot, d Deps) (*Engine, error) {
 		}
 		e.rules[r] = compiled
 	}
+	e.compileClients()
 	var err error
 	if e.aliaser, err = openAliaser(s.Aliases, &e.deps); err != nil {
 		errs = append(errs, fmt.Errorf("aliases: %w", err))

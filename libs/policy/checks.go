@@ -38,6 +38,9 @@ func (c *compiler) check(at path, name string, raw *config.Raw) *Check {
 	problems := raw.Decode(&common, options)
 	c.malformed = append(c.malformed, problems...)
 	c.name(at.sub("realm"), common.Realm)
+	if common.Realm == RealmClients || common.Realm == RealmProbes {
+		c.errorf(at.sub("realm"), "", "%s is the realm of clients, and no check's", common.Realm)
+	}
 	check := &Check{
 		Name: name, Type: kind.Type, Realm: common.Realm,
 		Upstream:  kind.Upstream,

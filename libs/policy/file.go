@@ -13,6 +13,7 @@ type file struct {
 	Nodes     map[string]*fileNode   `yaml:"nodes"`
 	Checks    map[string]*config.Raw `yaml:"checks"`
 	Aliases   *fileAliases           `yaml:"aliases"`
+	Clients   map[string]*fileClient `yaml:"clients"`
 	Streams   []*fileRule            `yaml:"streams"`
 	Retention fileRetention          `yaml:"retention"`
 }
@@ -72,6 +73,16 @@ type fileAliaser struct {
 	URL     string           `yaml:"url"`
 	Timeout *config.Duration `yaml:"timeout"`
 	Cache   *config.Duration `yaml:"cache"`
+}
+
+type fileClient struct {
+	Kind     string          `yaml:"kind"`
+	Token    []string        `yaml:"token"`
+	IP       []config.Prefix `yaml:"ip"`
+	UA       []string        `yaml:"ua"`
+	Streams  []string        `yaml:"streams"`
+	Sessions *int            `yaml:"sessions"`
+	Until    string          `yaml:"until"`
 }
 
 type fileRule struct {

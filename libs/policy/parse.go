@@ -71,6 +71,7 @@ func (c *compiler) compile(f *file) {
 	c.nodes(f.Nodes)
 	c.checks(f.Checks)
 	c.aliases(f.Aliases)
+	c.clients(f.Clients)
 	c.rules(f.Streams)
 	if len(c.problems)+len(c.malformed) == 0 {
 		c.warn()

@@ -15,9 +15,11 @@ import (
 // secrets, no tokens and no checks. Nodes are sorted by name, streams are in the
 // file's order.
 func (s *Snapshot) Projections() map[string]*usherv1.Projection {
+	machines := slices.ContainsFunc(s.Clients, func(c *Client) bool { return len(c.Tokens) == 0 })
 	streams := make([]*usherv1.StreamView, len(s.Rules))
 	for i, r := range s.Rules {
 		streams[i] = r.view()
+		streams[i].Tokenless = streams[i].Tokenless || machines
 	}
 	edges := map[string]string{"": nats.AnyProjectionKey}
 	for _, n := range s.Nodes {

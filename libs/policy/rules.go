@@ -116,7 +116,7 @@ func denials() []string {
 	var names []string
 	for _, r := range access.Reasons() {
 		switch r {
-		case access.Granted, access.AllowRule, access.Grace, access.NoRule,
+		case access.Granted, access.AllowRule, access.Client, access.Grace, access.NoRule,
 			access.UnknownNode, access.WrongSource, access.BadRequest, access.WrongEdge:
 		default:
 			names = append(names, string(r))

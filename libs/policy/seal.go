@@ -20,7 +20,7 @@ func Seal(name string, data []byte, k *access.Keyer) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var paths [][]any
+	paths := [][]any{{"clients", config.Each{}, "token", config.Each{}}}
 	for _, list := range []string{"allow", "deny"} {
 		paths = append(paths, []any{"streams", config.Each{}, list, "token", config.Each{}})
 	}

@@ -68,6 +68,38 @@ streams:
 	}
 }
 
+func TestSealFindsTheTokensOfClients(t *testing.T) {
+	t.Parallel()
+	text := `
+version: 1
+clients:
+  a: &a {token: [abc-1, abc-2], ip: [10/8]}
+  b: {<<: *a, sessions: 3}
+  c:
+    token:
+      - "abc-3" # abc
+  d: {<<: *a, token: &list [abc-4]}
+  e: {token: *list}
+streams: [{match: "**", auth: deny}]
+`
+	before := parse(t, text)
+	out, err := policy.Seal("p.yaml", []byte(text), keyer(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := parse(t, string(out))
+	if strings.Contains(string(out), "abc-") || !strings.Contains(string(out), "# abc\n") || len(after.Clients) != 5 {
+		t.Fatalf("tokens stay, more has changed, or %d clients are not 5:\n%s", len(after.Clients), out)
+	}
+	for i, c := range before.Clients {
+		for j, token := range c.Tokens {
+			if got := after.Clients[i].Tokens[j]; got != "fp:"+keyer(t).Fingerprint(token).String() {
+				t.Errorf("%s: %q is sealed as %q", c.Name, token, got)
+			}
+		}
+	}
+}
+
 func TestSealRefuses(t *testing.T) {
 	t.Parallel()
 	for name, list := range map[string]string{

@@ -19,8 +19,9 @@ type Snapshot struct {
 	Defaults  Defaults
 	Nodes     map[string]*Node
 	Checks    map[string]*Check
-	Aliases   *Aliases // nil: streams are asked for by their own names
-	Rules     []*Rule  // in the file's order: first match wins
+	Aliases   *Aliases  // nil: streams are asked for by their own names
+	Clients   []*Client // in the file's order: the first that fits counts
+	Rules     []*Rule   // in the file's order: first match wins
 	Retention Retention
 	// Warnings are what `usher policy check` tells besides errors.
 	Warnings []Problem

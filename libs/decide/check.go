@@ -3,9 +3,7 @@ package decide
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"usher.internal/libs/access"
@@ -31,6 +29,15 @@ const (
 	skipped     = "no token"
 	unavailable = "unavailable"
 	notNeeded   = "not needed"
+	notFor      = "not for this"
+	byGrant     = "grant" // in metrics: a yes without asking
+)
+
+// Results as Asking has them.
+const (
+	Yes         = yes
+	No          = no
+	Unavailable = unavailable
 )
 
 // said is how a check ended.
@@ -47,12 +54,20 @@ type said struct {
 	duration           time.Duration // how long the yes holds, 0 if it did not say
 	expires            time.Time     // a lease ends by then; zero: it did not say
 	location           string        // where a no sends the viewer
+	open               bool          // the breaker kept it from being asked
+	kept               bool          // a grant said so: nobody was asked
+	grace              time.Duration // of a no: how long a yes that was to be asked about again goes on
 }
 
 // verify asks a verifier.
 func (j *judgement) verify(ctx context.Context, c *check, q *token.Question) (s said) {
 	began := time.Now()
-	defer func() { j.ended(ctx, c, &s, began, recover()) }()
+	defer func() {
+		j.ended(ctx, c, &s, began, recover())
+		if s.result == yes || s.result == no || s.result == unavailable {
+			j.deps.Asked(Asking{Check: c.Check, Result: s.result, Text: s.text, Took: s.took})
+		}
+	}()
 	if q.Token == "" && !c.InAddress {
 		return said{result: skipped}
 	}
@@ -94,38 +109,18 @@ func (j *judgement) claim(ctx context.Context, c *token.Claim, s *said) {
 	}
 }
 
-// ask asks a middleware and remembers its word.
-func (e *Engine) ask(ctx context.Context, c *check, req *access.Request) (s said) {
-	began := time.Now()
-	defer func() { e.ended(ctx, c, &s, began, recover()) }()
-	a, err := e.upstream(ctx, c, req)
-	switch {
-	case err != nil && errors.Is(ctx.Err(), context.Canceled):
-		return said{result: notNeeded}
-	case err != nil:
-		return said{result: unavailable, text: err.Error()}
-	}
-	if who := e.who(req); !who.IsZero() {
-		e.deps.Known.Remember(c.Name, who, Word{
-			Allowed: a.Allowed, User: a.User, SessionName: a.SessionName, Sessions: a.Sessions, At: e.deps.Now(),
-		})
-	}
-	if !a.Allowed {
-		return said{result: no, reason: access.Refused, text: a.Text, location: a.Location}
-	}
-	return said{result: yes, text: a.Text, user: a.User, name: a.SessionName, sessions: a.Sessions, duration: a.Duration}
-}
-
 // ended completes what a check said; a panic in it costs this check alone.
 func (e *Engine) ended(ctx context.Context, c *check, s *said, began time.Time, panicked any) {
 	if panicked != nil {
-		// Neither the value nor the arguments are logged: they may hold the token.
-		e.deps.Log.ErrorContext(ctx, "check panicked", slog.String("check", c.Name),
-			slog.String("type", fmt.Sprintf("%T", panicked)), slog.String("stack", string(debug.Stack())))
+		e.panicked(ctx, c, panicked)
 		*s = said{result: unavailable, text: "the check failed inside"}
 	}
 	s.check, s.took = c, time.Since(began)
-	e.deps.Observe(c.Name, s.result, s.took)
+	result := s.result
+	if s.kept {
+		result = byGrant
+	}
+	e.deps.Observe(c.Name, result, s.took)
 }
 
 // who stands for the viewer in the memory of middlewares: his token, else his

@@ -2,6 +2,7 @@ package decide
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,9 +13,9 @@ import (
 // first yes wins. A no or "not mine" of a verifier leaves the word to the next.
 func (j *judgement) any(ctx context.Context) {
 	answers := make([]said, 0, len(j.rule.Checks))
-	if len(j.rule.verifiers) > 0 {
+	if len(j.verifiers) > 0 {
 		q := j.question()
-		for _, c := range j.rule.verifiers {
+		for _, c := range j.verifiers {
 			s := j.verify(ctx, c, q)
 			j.note(&s)
 			if s.result == yes {
@@ -43,9 +44,9 @@ func (j *judgement) any(ctx context.Context) {
 // all middlewares at once. Every check must say yes, or be excused by its fail mode.
 func (j *judgement) all(ctx context.Context) {
 	answers := make([]said, 0, len(j.rule.Checks))
-	if len(j.rule.verifiers) > 0 {
+	if len(j.verifiers) > 0 {
 		q := j.question()
-		for _, c := range j.rule.verifiers {
+		for _, c := range j.verifiers {
 			s := j.verify(ctx, c, q)
 			j.note(&s)
 			answers = append(answers, s)
@@ -65,22 +66,33 @@ func (j *judgement) all(ctx context.Context) {
 	j.acceptAll(ctx, answers)
 }
 
-// askAll asks all middlewares of the rule at once and waits for them. The first
-// that ends with enough spares the others: they are cancelled. Some of the time is
-// kept for what the fail mode looks up.
+// askAll asks all middlewares of the rule at once and waits for them, except those whose
+// grant holds. The first that ends with enough spares the others: they are cancelled, and
+// a grant that is enough spares them altogether. Some of the time is kept for what the fail
+// mode looks up.
 func (j *judgement) askAll(ctx context.Context, enough string) []said {
-	cs := j.rule.upstreams
+	cs := j.upstreams
+	if len(cs) == 0 {
+		return nil
+	}
+	h := j.findGrants(ctx)
 	out := make([]said, len(cs))
 	ctx, cancel := keepTime(ctx)
 	defer cancel()
-	if len(cs) == 1 {
-		out[0] = j.ask(ctx, cs[0], j.req)
-	}
-	if len(cs) > 1 {
+	if enough == yes && slices.ContainsFunc(cs, h.spares) {
+		for i, c := range cs {
+			out[i] = said{check: c, result: notNeeded}
+			if h.spares(c) {
+				out[i] = j.ask(ctx, c, h)
+			}
+		}
+	} else if len(cs) == 1 {
+		out[0] = j.ask(ctx, cs[0], h)
+	} else {
 		var wg sync.WaitGroup
 		for i, c := range cs {
 			wg.Go(func() {
-				if out[i] = j.ask(ctx, c, j.req); out[i].result == enough {
+				if out[i] = j.ask(ctx, c, h); out[i].result == enough {
 					cancel()
 				}
 			})
@@ -116,13 +128,13 @@ func (j *judgement) note(s *said) {
 
 // accept lets the viewer in by what one check said.
 func (j *judgement) accept(s *said) {
-	j.allow(&j.verdict, j.req, access.Granted, "check "+s.check.Name+" accepted the viewer", s.welcome())
+	j.allow(&j.verdict, j.req, access.Granted, "check "+s.check.Name+" accepted the viewer", j.welcome(s))
 }
 
-func (s *said) welcome() welcome {
+func (j *judgement) welcome(s *said) welcome {
 	return welcome{
 		realm: s.check.Realm, user: s.user, device: s.device, name: s.name, bearer: s.bearer,
-		sessions: s.sessions, duration: s.duration, expires: s.expires,
+		sessions: j.rule.number(s.check, s.sessions), duration: s.duration, expires: s.expires,
 	}
 }
 

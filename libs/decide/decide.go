@@ -19,6 +19,8 @@ type judgement struct {
 	req     *access.Request
 	trail   *trail
 	verdict Verdict
+	// verifiers and upstreams are the rule's checks that are for this question.
+	verifiers, upstreams []*check
 }
 
 // Decide judges the question. It always returns a verdict, and does so by ctx's end:
@@ -101,9 +103,13 @@ func (j *judgement) auth(ctx context.Context) bool {
 		j.trail.add("auth", yes, "")
 		j.allow(&j.verdict, j.req, access.AllowRule, "", welcome{})
 	case policy.AuthAny:
-		j.any(ctx)
+		if j.choose() {
+			j.any(ctx)
+		}
 	case policy.AuthAll:
-		j.all(ctx)
+		if j.choose() {
+			j.all(ctx)
+		}
 	default: // AuthDeny, and whatever this version does not know
 		j.trail.add("auth", no, "")
 		j.verdict.deny(access.DenyRule, "", "")

@@ -35,14 +35,15 @@ type questionCase struct {
 	Name     string
 	Follows  bool // the engine of the question before goes on, with what it remembers
 	Backends map[string]decidetest.Backend
-	Down     []string // claims, known
+	Down     []string // claims, known, grants
+	Revoke   string   // ends the grants of this user first
 	Later    config.Duration
 	Country  string
 
-	Stream, Node, Token, Path, Query, UA, Referer string
-	IP                                            string
-	Running                                       bool
-	Known                                         string // stream of the running session
+	Stream, Node, Token, Path, Query, UA, Referer, Host string
+	IP                                                  string
+	Running                                             bool
+	Known                                               string // stream of the running session
 
 	Want wantCase
 }
@@ -98,6 +99,7 @@ type bench struct {
 	keyer    *access.Keyer
 	claims   *decidetest.Claims
 	known    *decidetest.Known
+	grants   *decidetest.Grants
 	upstream *decidetest.Upstream
 	now      time.Time
 	country  string
@@ -105,6 +107,12 @@ type bench struct {
 }
 
 func newBench(t testing.TB, source string) *bench {
+	t.Helper()
+	return newBenchWith(t, source, func(*decide.Deps) {})
+}
+
+// newBenchWith lets a test change what the engine works with.
+func newBenchWith(t testing.TB, source string, change func(*decide.Deps)) *bench {
 	t.Helper()
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, []byte("SECRETKEY"), 0o600); err != nil {
@@ -120,13 +128,16 @@ func newBench(t testing.TB, source string) *bench {
 	}
 	b := &bench{
 		snapshot: s, keyer: keyer, now: now, last: map[string]int{},
-		claims: decidetest.NewClaims(), known: decidetest.NewKnown(), upstream: decidetest.NewUpstream(),
+		claims: decidetest.NewClaims(), known: decidetest.NewKnown(),
+		grants: decidetest.NewGrants(), upstream: decidetest.NewUpstream(),
 	}
-	b.engine, err = decide.New(s, decide.Deps{
-		Keyer: keyer, Claims: b.claims, Known: b.known, HTTP: b.upstream,
+	d := decide.Deps{
+		Keyer: keyer, Claims: b.claims, Known: b.known, Grants: b.grants, HTTP: b.upstream,
 		Now:     func() time.Time { return b.now },
 		Country: func(netip.Addr) string { return b.country },
-	})
+	}
+	change(&d)
+	b.engine, err = decide.New(s, d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,8 +158,12 @@ func (b *bench) run(t *testing.T, c questionCase) {
 	b.country = c.Country
 	b.claims.Down(slices.Contains(c.Down, "claims"))
 	b.known.Down(slices.Contains(c.Down, "known"))
+	b.grants.Down(slices.Contains(c.Down, "grants"))
+	if c.Revoke != "" {
+		b.grants.Revoke(c.Revoke)
+	}
 	req := &access.Request{
-		Node: "web", Stream: c.Stream, Token: c.Token, Path: c.Path, Query: c.Query, UserAgent: c.UA, Referer: c.Referer,
+		Node: "web", Stream: c.Stream, Token: c.Token, Path: c.Path, Query: c.Query, UserAgent: c.UA, Referer: c.Referer, Host: c.Host,
 		IP: netip.MustParseAddr("203.0.113.7"),
 	}
 	if c.Node != "" {
@@ -225,12 +240,12 @@ func (b *bench) compare(t *testing.T, want wantCase, req *access.Request, v deci
 		}
 		check("steps", strings.Join(got, ", "), strings.Join(want.Steps, ", "))
 	}
-	if want.Asked != nil {
-		for _, host := range []string{"a.example", "b.example"} {
-			n := b.upstream.Asked(host)
+	for _, host := range []string{"a.example", "b.example"} {
+		n := b.upstream.Asked(host)
+		if want.Asked != nil {
 			check("questions to "+host, n-b.last[host], strings.Count(strings.Join(want.Asked, " "), host))
-			b.last[host] = n
 		}
+		b.last[host] = n
 	}
 }
 

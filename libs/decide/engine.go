@@ -26,6 +26,8 @@ type Deps struct {
 	// nobody is known.
 	Claims Claims
 	Known  Known
+	// Grants: without them a middleware is asked every time.
+	Grants Grants
 	// HTTP carries questions to middlewares; nil gives each upstream its own pool.
 	HTTP nethttp.RoundTripper
 	// Country finds the ISO 3166 code of an address, "" if unknown; nil: country
@@ -34,8 +36,20 @@ type Deps struct {
 	Log     *slog.Logger
 	Now     func() time.Time
 	Tracer  trace.Tracer
-	// Observe is told how each check ended and how long it took.
+	// Observe is told how each check ended for each question and how long it took.
 	Observe func(check, result string, d time.Duration)
+	// Asked is told of each time that a verifier judged or a middleware was really asked:
+	// neither of answers that several questions share, but once, nor of grants.
+	Asked func(Asking)
+}
+
+// Asking is how one question to a check ended.
+type Asking struct {
+	Check  *policy.Check
+	Result string // Yes, No, or Unavailable
+	Text   string // in words, without secrets
+	Open   bool   // its breaker kept it from being asked
+	Took   time.Duration
 }
 
 // withDefaults fills in what was left out.
@@ -45,6 +59,9 @@ func (d Deps) withDefaults() Deps {
 	}
 	if d.Known == nil {
 		d.Known = nothing{}
+	}
+	if d.Grants == nil {
+		d.Grants = nothing{}
 	}
 	if d.Country == nil {
 		d.Country = func(netip.Addr) string { return "" }
@@ -61,6 +78,9 @@ func (d Deps) withDefaults() Deps {
 	if d.Observe == nil {
 		d.Observe = func(string, string, time.Duration) {}
 	}
+	if d.Asked == nil {
+		d.Asked = func(Asking) {}
+	}
 	return d
 }
 
@@ -75,6 +95,8 @@ type Engine struct {
 	// clientTokens says that a client is known by a token.
 	clientTokens bool
 	aliaser      aliasing // nil: names that the policy does not know are the streams' own
+	// flights lets equal questions share looking for a grant, asking and keeping.
+	flights *middleware.Flights[said]
 	// upstream asks a middleware; examples put their own in its place.
 	upstream func(context.Context, *check, *access.Request) (middleware.Answer, error)
 }
@@ -91,7 +113,8 @@ func New(s *policy.Snapshot, d Deps) (*Engine, error) {
 	}
 	e := &Engine{
 		deps: d.withDefaults(), snapshot: s, upstream: askUpstream,
-		checks: map[string]*check{}, rules: map[*policy.Rule]*rule{},
+		flights: new(middleware.Flights[said]),
+		checks:  map[string]*check{}, rules: map[*policy.Rule]*rule{},
 	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(s.Checks)) {
@@ -126,6 +149,7 @@ func New(s *policy.Snapshot, d Deps) (*Engine, error) {
 // Close waits for questions to middlewares that are under way, each bounded by its
 // timeout, and gives their connections back.
 func (e *Engine) Close() {
+	e.flights.Wait()
 	for _, c := range e.checks {
 		c.stop()
 	}

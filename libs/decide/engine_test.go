@@ -53,6 +53,7 @@ func engineOf(t *testing.T, d Deps, mode policy.AuthMode, fail access.FailMode, 
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(e.Close)
 	compiled := e.rules[r]
 	for i, c := range checks {
 		pc := &policy.Check{Name: string(rune('a' + i)), Realm: "main"}

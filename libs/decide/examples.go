@@ -42,11 +42,12 @@ func (e *Engine) runExample(ctx context.Context, x *policy.Example) (config.Prob
 	}
 	var asked atomic.Bool
 	own := *e // same checks and rules, other stores and clock
-	own.deps.Claims, own.deps.Known = agreeing{}, nothing{}
+	own.deps.Claims, own.deps.Known, own.deps.Grants = agreeing{}, nothing{}, nothing{}
+	own.deps.Observe, own.deps.Asked = func(string, string, time.Duration) {}, func(Asking) {}
+	own.flights = new(middleware.Flights[said])
 	if own.aliaser != nil {
 		own.aliaser = itself{}
 	}
-	own.deps.Observe = func(string, string, time.Duration) {}
 	if !x.At.IsZero() {
 		own.deps.Now = func() time.Time { return x.At }
 	}

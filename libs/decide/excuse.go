@@ -43,7 +43,7 @@ func (j *judgement) acceptAll(ctx context.Context, answers []said) {
 	for i := range answers {
 		s := &answers[i]
 		if s.result == yes {
-			w.merge(s.welcome())
+			w.merge(j.welcome(s))
 			continue
 		}
 		x, ok := j.excuse(ctx, s.check, false)
@@ -91,7 +91,8 @@ func (j *judgement) excuse(ctx context.Context, c *check, refused bool) (excused
 	age := j.since(word.At)
 	x.reason = access.Grace
 	if known && word.Allowed {
-		x.welcome.user, x.welcome.name, x.welcome.sessions = word.User, word.SessionName, word.Sessions
+		x.welcome.user, x.welcome.name = word.User, word.SessionName
+		x.welcome.sessions = j.rule.number(c, word.Sessions)
 	}
 	switch {
 	case known && word.Allowed && age <= j.rule.GraceKnown:

@@ -3,6 +3,7 @@ package decide
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"usher.internal/libs/access"
@@ -32,11 +33,50 @@ type Word struct {
 	At                time.Time
 }
 
+// Grants keeps, for the whole cluster, what middlewares allowed (DESIGN.md §1).
+type Grants interface {
+	// Find gives the grants that hold for f, of all checks. For a running session, which may
+	// have moved, also those of its token and stream at other addresses. It answers within
+	// ctx; an error means that nobody can tell.
+	Find(ctx context.Context, f For, running bool) ([]Grant, error)
+	// Recent gives what this process itself kept or found for f a moment ago, without asking
+	// anybody.
+	Recent(f For) []Grant
+	// Keep stores g in place of what the check granted before for g.For. Once it has returned
+	// nil every worker finds it.
+	Keep(ctx context.Context, g Grant) error
+}
+
+// For is what a grant holds for, besides its check.
+type For struct {
+	// Who is the fingerprint of the viewer's token, else of his query.
+	Who    access.Key
+	Stream string
+	IP     netip.Addr
+}
+
+// Grant is a middleware's yes.
+type Grant struct {
+	Check string
+	For
+	// From is the address that Keep takes the grant away from; the zero Addr: it is not moved.
+	From                     netip.Addr
+	Realm, User, SessionName string
+	Sessions                 int // the middleware's own number, 0 if it named none
+	// At is when the middleware was asked, Until when the grant ends, Recheck when it is
+	// to be asked again; zero: never while the grant holds.
+	At, Until, Recheck time.Time
+}
+
 // errNoStore is what the stores of an Engine say that was given none.
 var errNoStore = errors.New("no store is configured")
 
-// nothing is Claims and Known where there is no store.
+// nothing is Claims, Known and Grants where there is no store.
 type nothing struct{}
+
+func (nothing) Find(context.Context, For, bool) ([]Grant, error) { return nil, nil }
+func (nothing) Recent(For) []Grant                               { return nil }
+func (nothing) Keep(context.Context, Grant) error                { return nil }
 
 func (nothing) First(context.Context, access.Key, string) (string, error) { return "", errNoStore }
 func (nothing) Allowed(context.Context, string, access.Key) (Word, bool, error) {

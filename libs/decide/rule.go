@@ -19,6 +19,17 @@ type rule struct {
 	domains     []string
 	verifiers   []*check // in the order of auth
 	upstreams   []*check
+	choosy      bool // a check has for:
+}
+
+// number is the limit that a check's number is: 0 where the policy's own counts and not the
+// middleware's (from).
+func (r *rule) number(c *check, n int) int {
+	own := r.Limit != nil && r.Limit.Sessions > 0
+	if c.From == policy.FromPolicy || c.From == "" && c.OddNumber && own {
+		return 0
+	}
+	return n
 }
 
 // lists are policy.Lists with tokens as fingerprints.
@@ -43,6 +54,7 @@ func (e *Engine) compile(r *policy.Rule) (*rule, error) {
 		default:
 			out.upstreams = append(out.upstreams, c)
 		}
+		out.choosy = out.choosy || pc.For != nil
 	}
 	return out, nil
 }

@@ -3,6 +3,7 @@ package policy
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"usher.internal/libs/config"
 )
@@ -35,7 +36,12 @@ func (c *compiler) check(at path, name string, raw *config.Raw) *Check {
 		return nil
 	}
 	common, options := fileCheck{Realm: DefaultRealm}, kind.NewOptions()
-	problems := raw.Decode(&common, options)
+	var upstream fileUpstream
+	into := []any{&common, options}
+	if kind.Upstream {
+		into = []any{&common, &upstream, options}
+	}
+	problems := raw.Decode(into...)
 	c.malformed = append(c.malformed, problems...)
 	c.name(at.sub("realm"), common.Realm)
 	if common.Realm == RealmClients || common.Realm == RealmProbes {
@@ -52,6 +58,11 @@ func (c *compiler) check(at path, name string, raw *config.Raw) *Check {
 	if common.OnUnavailable != "" {
 		check.OnUnavailable = c.failMode(at.sub("on_unavailable"), common.OnUnavailable, "")
 	}
+	check.For = c.forWhom(at.sub("for"), common.For)
+	check.From = choice(c, at.sub("from"), upstream.From, "", FromMiddleware, FromPolicy)
+	check.OddNumber = kind.OddNumber
+	check.Grant = c.duration(at.sub("grant"), upstream.Grant, kind.Grant, 0, longGrant)
+	check.GrantMax = c.duration(at.sub("grant_max"), upstream.GrantMax, 0, time.Second, longGrant)
 	return check
 }
 

@@ -58,9 +58,25 @@ type fileClientIP struct {
 
 // fileCheck are the keys that every check has beside its type's own.
 type fileCheck struct {
-	Type          string `yaml:"type"`
-	Realm         string `yaml:"realm"`
-	OnUnavailable string `yaml:"on_unavailable"`
+	Type          string   `yaml:"type"`
+	Realm         string   `yaml:"realm"`
+	OnUnavailable string   `yaml:"on_unavailable"`
+	For           *fileFor `yaml:"for"`
+}
+
+// fileUpstream are the keys that every middleware has besides.
+type fileUpstream struct {
+	From     string           `yaml:"from"`
+	Grant    *config.Duration `yaml:"grant"`
+	GrantMax *config.Duration `yaml:"grant_max"`
+}
+
+// fileFor narrows the questions that a check is asked.
+type fileFor struct {
+	Host    []string        `yaml:"host"`
+	Node    []string        `yaml:"node"`
+	Network []config.Prefix `yaml:"network"`
+	Token   *string         `yaml:"token"`
 }
 
 type fileAliases struct {

@@ -26,6 +26,11 @@ type Kind struct {
 	NewOptions func() any
 	// NamesUser says whether a check with these options may name a user; nil means yes.
 	NamesUser func(options any) bool
+	// Grant, of a middleware, is how long a yes is kept where neither it nor the policy says.
+	Grant time.Duration
+	// OddNumber says that the number of sessions it sends is not meant as a limit of screens, so
+	// that a rule's own comes before it unless the policy says from: middleware.
+	OddNumber bool
 }
 
 // timeoutOf reads the option timeout, 0 if the kind has none.

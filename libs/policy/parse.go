@@ -169,6 +169,7 @@ const (
 	day        = 24 * time.Hour
 	longLease  = day
 	longGrace  = 30 * day
+	longGrant  = 30 * day
 	longHold   = 7 * day
 	longBudget = time.Minute
 	longKeep   = 3650 * day

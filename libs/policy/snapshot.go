@@ -78,6 +78,16 @@ type Check struct {
 	Timeout   time.Duration // of a middleware, 0 for verifiers
 	// OnUnavailable of the check, "" to take the rule's.
 	OnUnavailable access.FailMode
+	// For narrows the questions that it is asked, nil for all.
+	For *For
+	// From says whose number of sessions counts: FromMiddleware, FromPolicy, or "" for the
+	// kind's default, which is the middleware's number, but the rule's own where OddNumber.
+	From string
+	// OddNumber says that the middleware's number is not meant as a limit of screens.
+	OddNumber bool
+	// Grant is how long a yes is kept where the middleware says nothing of it, 0 for not at all;
+	// GrantMax the ceiling, 0 for none.
+	Grant, GrantMax time.Duration
 	// Options are the kind's own, decoded: *securetoken.Options, *http.Options …
 	Options any
 }

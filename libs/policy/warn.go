@@ -29,6 +29,7 @@ func (c *compiler) warn() {
 				c.snapshot.Rules[j].Name(), c.snapshot.Rules[j].Line)
 		}
 		c.warnCountry(at, r)
+		c.warnNobody(at.sub("auth"), r)
 		if r.Limit != nil && r.Auth != AuthDeny {
 			c.warnNameless(at.sub("limit"), r)
 			if silent != "" {
@@ -46,6 +47,7 @@ func (c *compiler) warn() {
 			continue
 		}
 		c.warnSlow(path{"checks", name, "timeout"}, check)
+		c.warnFor(path{"checks", name, "for", "node"}, check.For)
 	}
 }
 
@@ -65,6 +67,35 @@ func (c *compiler) warnCountry(at path, r *Rule) {
 	}
 	if len(r.Deny.Country) > 0 {
 		c.warnf(at.sub("deny", "country"), "there is no country database, so it matches nothing")
+	}
+}
+
+// warnNobody says where no check of a rule is ever for a question of any node.
+func (c *compiler) warnNobody(at path, r *Rule) {
+	if len(r.Checks) == 0 || len(c.snapshot.Nodes) == 0 {
+		return
+	}
+	for node := range c.snapshot.Nodes {
+		if slices.ContainsFunc(r.Checks, func(check *Check) bool { return check.For.MayAsk(node) }) {
+			return
+		}
+	}
+	c.warnf(at, "names only checks that are for no node of this policy: every viewer is refused")
+}
+
+// warnFor says where a check is for nodes that are not there.
+func (c *compiler) warnFor(at path, f *For) {
+	if f == nil {
+		return
+	}
+	for i, g := range f.Nodes {
+		found := false
+		for node := range c.snapshot.Nodes {
+			found = found || g.Match(node)
+		}
+		if !found && len(c.snapshot.Nodes) > 0 {
+			c.warnf(at.sub(i), "no node is called %q", g.String())
+		}
 	}
 }
 

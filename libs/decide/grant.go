@@ -1,0 +1,177 @@
+package decide
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/middleware"
+)
+
+// keepAtMost bounds how long a grant's way into the store may take.
+const (
+	keepAtLeast = 20 * time.Millisecond
+	keepAtMost  = 250 * time.Millisecond
+)
+
+// held is what earlier answers of the rule's middlewares are worth for a question.
+type held struct {
+	of     For
+	grants map[string]Grant // by check
+	dues   map[string]bool  // grants that are to be asked about again
+	blind  bool             // they could not be looked up
+}
+
+// findGrants looks for what middlewares granted before. A viewer who brought neither token
+// nor query has nothing that a grant could be kept under.
+func (j *judgement) findGrants(ctx context.Context) *held {
+	h := &held{of: For{Who: j.who(j.req), Stream: j.req.Stream, IP: j.req.IP}}
+	if h.of.Who.IsZero() {
+		return h
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookUpTime)
+	defer cancel()
+	found, err := j.deps.Grants.Find(ctx, h.of, j.req.Session != uuid.Nil)
+	if err != nil {
+		h.blind = true
+		j.trail.add("grants", unavailable, "what middlewares granted before cannot be looked up")
+		j.deps.Log.DebugContext(ctx, "grants cannot be looked up", slog.Any("error", err))
+		return h
+	}
+	h.grants, h.dues = map[string]Grant{}, map[string]bool{}
+	now := j.deps.Now()
+	for i := range found {
+		g := &found[i]
+		known, ok := h.grants[g.Check]
+		here := g.IP == h.of.IP
+		// That of this address is the session's own; of others the one that holds longest.
+		if !g.Until.After(now) || ok && (known.IP == h.of.IP || !here && known.Until.After(g.Until)) {
+			continue
+		}
+		h.grants[g.Check], h.dues[g.Check] = *g, j.due(g)
+	}
+	return h
+}
+
+// spares says whether the check need not be asked at all.
+func (h *held) spares(c *check) bool {
+	_, ok := h.grants[c.Name]
+	return ok && !h.dues[c.Name]
+}
+
+func (h *held) due(c *check) bool { return h.dues[c.Name] }
+
+// due says whether the middleware wants to be asked about its grant again.
+func (e *Engine) due(g *Grant) bool { return !g.Recheck.IsZero() && !g.Recheck.After(e.deps.Now()) }
+
+// recent is the grant that an equal question brought a moment ago: whoever looked before it
+// was kept and asks after that must not ask again.
+func (e *Engine) recent(c *check, h *held) (Grant, bool) {
+	if h.of.Who.IsZero() || h.due(c) {
+		return Grant{}, false
+	}
+	for _, g := range e.deps.Grants.Recent(h.of) {
+		if g.Check == c.Name && g.Until.After(e.deps.Now()) && !e.due(&g) {
+			return g, true
+		}
+	}
+	return Grant{}, false
+}
+
+// kept is what a grant says.
+func (e *Engine) kept(g *Grant) said {
+	left := g.Until.Sub(e.deps.Now())
+	if !g.Recheck.IsZero() && g.Recheck.Before(g.Until) && !e.due(g) {
+		left = g.Recheck.Sub(e.deps.Now())
+	}
+	return said{
+		result: yes, kept: true, user: g.User, name: g.SessionName, sessions: g.Sessions, duration: left,
+		text: "granted at " + g.At.UTC().Format(time.DateTime) + "Z, holds until " + g.Until.UTC().Format(time.DateTime) + "Z",
+	}
+}
+
+// lifetime is how long a yes is kept, 0 if it is not: by the middleware's word, else by the
+// policy's or the kind's, never longer than any of them allows.
+func (c *check) lifetime(a *middleware.Answer) time.Duration {
+	d := a.Duration
+	if d == 0 {
+		d = c.Grant
+	}
+	if a.Grant > 0 && (d == 0 || d > a.Grant) {
+		d = a.Grant
+	}
+	if c.GrantMax > 0 {
+		d = min(d, c.GrantMax)
+	}
+	return d
+}
+
+// keep stores a yes before anybody hears of it. Who cannot be remembered is in the same case
+// as who cannot be counted: he may watch, but the cluster would not know it the next time.
+func (e *Engine) keep(ctx context.Context, end time.Time, c *check, h *held, r *rule, a *middleware.Answer, s *said) {
+	now := e.deps.Now()
+	g := Grant{
+		Check: c.Name, For: h.of, Realm: c.Realm, User: a.User, SessionName: a.SessionName, Sessions: a.Sessions,
+		At: now, Until: now.Add(s.duration),
+	}
+	if a.Recheck > 0 {
+		g.Recheck = now.Add(a.Recheck)
+	}
+	// The yes was given, whoever still waits for it: it must not be lost with him.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(max(time.Until(end), keepAtLeast), keepAtMost))
+	defer cancel()
+	err := e.deps.Grants.Keep(ctx, g)
+	switch {
+	case err == nil:
+		return
+	case r.Uncounted != access.FailAllow:
+		*s = said{result: unavailable, text: "it said yes, but that cannot be kept now; uncounted: deny"}
+	default:
+		s.text += "; that cannot be kept now; uncounted: allow"
+	}
+	e.deps.Log.WarnContext(ctx, "a grant cannot be kept", slog.String("check", c.Name), slog.Any("error", err))
+}
+
+// move stores a grant that was found anew: that of a running session goes along to its new
+// address.
+func (j *judgement) move(ctx context.Context, g Grant, to netip.Addr) Grant {
+	if g.IP != to {
+		g.From, g.IP = g.IP, to
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepAtMost)
+	defer cancel()
+	if err := j.deps.Grants.Keep(ctx, g); err != nil {
+		// It is found at the old address the next time too.
+		j.deps.Log.DebugContext(ctx, "a grant cannot be moved", slog.String("check", g.Check), slog.Any("error", err))
+	}
+	return g
+}
+
+// rechecked is what stands after a middleware was asked about its grant again: a yes renews
+// it, silence changes nothing, and a no ends it, perhaps after a while.
+func (j *judgement) rechecked(ctx context.Context, g Grant, s said) said {
+	switch s.result {
+	case yes:
+		return s
+	case no:
+		until := g.Recheck.Add(s.grace)
+		if until.Before(g.Until) {
+			g.Until = until
+			g = j.move(ctx, g, j.req.IP)
+		}
+		if !g.Until.After(j.deps.Now()) {
+			return s
+		}
+		kept := j.kept(&g)
+		kept.text = "it says no now; what it " + kept.text
+		return kept
+	default:
+		kept := j.kept(&g)
+		kept.text = "it could not be asked again; " + kept.text
+		return kept
+	}
+}

@@ -28,6 +28,9 @@ var (
 	// ErrStale is PutPolicy's refusal: a newer revision is in force, or another text
 	// under the same number.
 	ErrStale = errors.New("a newer policy revision is in force")
+	// ErrRevoked is PublishDirective's refusal: the control stream holds the directive's
+	// revocation, which is final.
+	ErrRevoked = errors.New("the directive has been revoked")
 	// ErrMoved is returned by the function given to ReadJournal when the stored
 	// position is not the batch's After: somebody else has advanced it. The reader
 	// then asks for the position again and goes on from there.

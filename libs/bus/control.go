@@ -43,10 +43,13 @@ func (c *Conn) PublishControl(ctx context.Context, m *usherv1.Control) (seq uint
 	return c.publish(ctx, telemetry.SpanSendControl, names.Control(m.GetKind(), key), names.ControlStream, id, data)
 }
 
-// controlKey makes the message last-per-subject: by its session, else by what it is about.
+// controlKey makes the message last-per-subject: by its session or directive, else by what it is about.
 func controlKey(m *usherv1.Control) string {
 	if len(m.GetSessionId()) > 0 {
 		return hex.EncodeToString(m.GetSessionId())
+	}
+	if id := m.GetDirective().GetId(); len(id) > 0 {
+		return hex.EncodeToString(id)
 	}
 	h := sha256.New()
 	for _, part := range []string{
@@ -84,7 +87,7 @@ func (c *Conn) Tick(ctx context.Context) error {
 }
 
 // publish stores a message in a stream and waits for the stream's word.
-func (c *Conn) publish(ctx context.Context, spanName, subject, stream, id string, data []byte) (uint64, error) {
+func (c *Conn) publish(ctx context.Context, spanName, subject, stream, id string, data []byte, more ...jetstream.PublishOpt) (uint64, error) {
 	ctx, span := c.tracer.Start(ctx, spanName, trace.WithSpanKind(trace.SpanKindProducer),
 		trace.WithAttributes(
 			attribute.String(telemetry.MessagingSystem, telemetry.NATS),
@@ -102,7 +105,8 @@ func (c *Conn) publish(ctx context.Context, spanName, subject, stream, id string
 	}
 	msg := &nats.Msg{Subject: subject, Header: make(nats.Header, 4), Data: data}
 	propagation.TraceContext{}.Inject(ctx, Carrier(msg.Header))
-	ack, err := c.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithExpectStream(stream))
+	more = append(more, jetstream.WithMsgID(id), jetstream.WithExpectStream(stream))
+	ack, err := c.js.PublishMsg(ctx, msg, more...)
 	if err != nil {
 		err = publishError(ctx, err)
 		span.SetStatus(codes.Error, err.Error())

@@ -53,6 +53,9 @@ func follow(t *testing.T, c *bus.Conn) *recorded {
 		return c.FollowControl(ctx, func(seq uint64, m *usherv1.Control) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
+			if m.GetDirective() != nil {
+				return
+			}
 			r.seen[number(m)]++
 			r.order = append(r.order, seq)
 		}, func(last uint64, at time.Time) {

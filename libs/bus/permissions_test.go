@@ -71,18 +71,30 @@ func TestEachRoleGetsByWithItsPermissions(t *testing.T) {
 	e, ef := role(t, url, edge)
 	r, rf := role(t, url, "r1")
 	stopServing := serving(t, w, e, 2, 2, decided)
-	control := follow(t, e)
+	control, heard := follow(t, e), follow(t, w)
 	want(t, "projection", watchProjection(t, e, edge), edge+" 1")
 	want(t, "policy", watchPolicy(t, w), 1)
 	publishAll(t, w, 0, 3)
 	publishAll(t, r, 3, 5)
-	eventually(t, 5*time.Second, "control", func() bool { return control.has(0, 5) })
+	eventually(t, 5*time.Second, "control", func() bool { return control.has(0, 5) && heard.has(0, 5) })
 	eventually(t, 5*time.Second, "tick", func() bool {
 		if err := w.Tick(within(t, time.Second)); err != nil {
 			t.Fatal(err)
 		}
-		return control.ticked() == 5
+		return control.ticked() == 5 && heard.ticked() == 5
 	})
+	order := wish(1)
+	for _, m := range []*usherv1.Control{order, revoked(order)} {
+		if err := r.PublishDirective(within(t, 5*time.Second), m); err != nil {
+			t.Errorf("PublishDirective: %v", err)
+		}
+	}
+	if held := directives(t, r); len(held) != 1 || !held[0].Control.GetDirective().GetRevoked() {
+		t.Errorf("the stream holds %v, want the revocation", held)
+	}
+	if _, err := r.ControlIncarnation(within(t, 5*time.Second)); err != nil {
+		t.Errorf("ControlIncarnation: %v", err)
+	}
 	st := newStore()
 	stopReading := reading(t, r, st, 10)
 	put(t, e.Journal(region, edge), 0, 5)

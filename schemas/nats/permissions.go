@@ -30,8 +30,8 @@ func EdgePermissions(region, edge string) Permissions {
 	}
 }
 
-// WorkerPermissions let a worker answer its region, tell edges, journal under its own
-// name, and set up the streams. Replies may go to inboxes only, so that an edge
+// WorkerPermissions let a worker answer its region, tell edges, follow what operators order,
+// journal under its own name, and set up the streams. Replies may go to inboxes only, so that an edge
 // cannot have a worker publish on a control subject by naming it as reply subject.
 func WorkerPermissions(region, worker string) Permissions {
 	return Permissions{
@@ -44,15 +44,15 @@ func WorkerPermissions(region, worker string) Permissions {
 			"$KV." + ProjectionBucket + ".>",
 		},
 		Subscribe: []string{
-			Inbox(worker),
+			Inbox(worker), Tick,
 			AuthOf(region) + " " + QueueGroup,
 			SeatsOf(region) + " " + QueueGroup,
 		},
 	}
 }
 
-// RecorderPermissions let a recorder read its region's journal and publish what the
-// outbox still holds.
+// RecorderPermissions let a recorder read its region's journal, publish what the outbox
+// still holds, and compare what the control stream holds of directives with the database.
 func RecorderPermissions(region, recorder string) Permissions {
 	stream := JournalStream(region)
 	return Permissions{
@@ -62,6 +62,11 @@ func RecorderPermissions(region, recorder string) Permissions {
 			"$JS.API.CONSUMER.CREATE." + stream + ".*",
 			"$JS.API.CONSUMER.MSG.NEXT." + stream + ".*",
 			"$JS.API.CONSUMER.DELETE." + stream + ".*",
+			"$JS.API.STREAM.INFO." + ControlStream,
+			"$JS.API.STREAM.MSG.GET." + ControlStream,
+			"$JS.API.CONSUMER.CREATE." + ControlStream + ".*." + ControlAll,
+			"$JS.API.CONSUMER.MSG.NEXT." + ControlStream + ".*",
+			"$JS.API.CONSUMER.DELETE." + ControlStream + ".*",
 		},
 		Subscribe: []string{Inbox(recorder)},
 	}

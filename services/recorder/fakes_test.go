@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"usher.internal/libs/admission"
+	"usher.internal/libs/bus"
 	"usher.internal/libs/decide"
 	"usher.internal/libs/pgstore"
 	"usher.internal/libs/policy"
@@ -29,6 +30,10 @@ type fakeStore struct {
 	swept    []pgstore.Swept
 	sweeps   int
 	kept     []policy.Retention
+	orders   []pgstore.DirectiveRow
+	told     map[uuid.UUID]bool
+	adopted  []pgstore.DirectiveRow
+	enforced int
 }
 
 var _ Store = (*fakeStore)(nil)
@@ -117,6 +122,89 @@ func (s *fakeStore) Maintain(_ context.Context, keep policy.Retention) (pgstore.
 	defer s.mu.Unlock()
 	s.kept = append(s.kept, keep)
 	return pgstore.Maintained{Created: 1}, s.fail
+}
+
+func (s *fakeStore) Untold(_ context.Context, limit int) ([]pgstore.DirectiveRow, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var rows []pgstore.DirectiveRow
+	for _, r := range s.orders {
+		if !s.told[r.ID] && len(rows) < limit {
+			rows = append(rows, r)
+		}
+	}
+	return rows, s.fail
+}
+
+func (s *fakeStore) Told(_ context.Context, rows []pgstore.DirectiveRow) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.told == nil {
+		s.told = map[uuid.UUID]bool{}
+	}
+	for _, r := range rows {
+		s.told[r.ID] = true
+	}
+	return s.fail
+}
+
+func (s *fakeStore) Restated(context.Context, time.Duration) ([]pgstore.DirectiveRow, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.orders), s.fail
+}
+
+func (s *fakeStore) Adopt(_ context.Context, rows []pgstore.DirectiveRow) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.adopted = append(s.adopted, rows...)
+	return len(rows), s.fail
+}
+
+func (s *fakeStore) Enforce(context.Context, time.Duration) ([]admission.Ended, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.enforced++
+	return nil, s.fail
+}
+
+// fakeStream is the control stream's directives, in memory.
+type fakeStream struct {
+	made      time.Time
+	held      map[uuid.UUID]bus.Held
+	published int
+	fail      error
+}
+
+func (f *fakeStream) PublishDirective(_ context.Context, m *usherv1.Control) error {
+	if f.fail != nil {
+		return f.fail
+	}
+	id := uuid.UUID(m.GetDirective().GetId())
+	if f.held[id].Control.GetDirective().GetRevoked() && !m.GetDirective().GetRevoked() {
+		return bus.ErrRevoked
+	}
+	if f.held == nil {
+		f.held = map[uuid.UUID]bus.Held{}
+	}
+	f.held[id] = bus.Held{Control: m, At: time.Now()}
+	f.published++
+	return nil
+}
+
+func (f *fakeStream) RestateDirective(ctx context.Context, m *usherv1.Control, _ bus.Held) error {
+	return f.PublishDirective(ctx, m)
+}
+
+func (f *fakeStream) ControlIncarnation(context.Context) (time.Time, error) { return f.made, f.fail }
+
+func (f *fakeStream) ReadDirectives(_ context.Context, kind string, give func(bus.Held)) error {
+	for _, h := range f.held {
+		if h.Control.GetKind() == kind {
+			give(h)
+		}
+	}
+	return f.fail
 }
 
 // fakeBus is a broadcaster and a policyTarget.

@@ -30,6 +30,7 @@ type Store interface {
 	PolicyStore
 	SeatStore
 	PartitionStore
+	DirectiveStore
 }
 
 // Deps are the things that a recorder uses and does not close.
@@ -51,6 +52,7 @@ type Service struct {
 	spreader *spreader
 	scribe   *scribe
 	relay    *relay
+	herald   *herald
 	sweeper  *sweeper
 	janitor  *janitor
 }
@@ -74,6 +76,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		log: s.log, metrics: s.metrics,
 	}
 	s.relay = &relay{outbox: deps.Store, bus: deps.Bus, metrics: s.metrics}
+	s.herald = &herald{store: deps.Store, stream: deps.Bus, log: s.log, metrics: s.metrics}
 	s.sweeper = &sweeper{store: deps.Store, log: s.log, metrics: s.metrics}
 	s.janitor = &janitor{store: deps.Store, snapshot: s.spreader.current, log: s.log}
 	s.health.Check("recorder "+cfg.Name+": nats", s.connected)
@@ -107,6 +110,9 @@ func (s *Service) Run(ctx context.Context) error {
 		s.task("policy", policyEvery, policyEvery, policyTimeout, s.spreader.spread),
 		s.task("sweep", sweepEvery, sweepEvery, sweepTimeout, s.sweeper.sweep),
 		s.task("outbox", outboxEvery, outboxEvery, outboxTimeout, s.relay.tell),
+		s.task("directives", outboxEvery, outboxEvery, outboxTimeout, s.herald.tell),
+		s.task("restate", restateEvery, restateRetry, restateTimeout, s.herald.restate),
+		s.task("enforce", enforceEvery, enforceEvery, enforceTimeout, s.herald.enforce),
 		{Name: "journal", Run: s.scribe.Run},
 	}
 	if s.cfg.Admin != "" {

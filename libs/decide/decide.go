@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"usher.internal/libs/access"
+	"usher.internal/libs/geo"
 	"usher.internal/libs/policy"
 	"usher.internal/libs/token"
 )
@@ -17,6 +18,7 @@ type judgement struct {
 	*Engine
 	rule    *rule
 	req     *access.Request
+	place   geo.Place // of the viewer's address
 	trail   *trail
 	verdict Verdict
 	// verifiers and upstreams are the rule's checks that are for this question.
@@ -29,8 +31,9 @@ type judgement struct {
 func (e *Engine) Decide(ctx context.Context, req *access.Request) Verdict {
 	ctx, span := e.deps.Tracer.Start(ctx, "decide")
 	defer span.End()
-	j := &judgement{Engine: e, req: req, trail: newTrail(), verdict: Verdict{
-		Outcome: access.Deny, Limit: -1, Node: e.snapshot.Nodes[req.Node], Stream: req.Stream,
+	place := e.deps.Place(req.IP)
+	j := &judgement{Engine: e, req: req, place: place, trail: newTrail(), verdict: Verdict{
+		Outcome: access.Deny, Limit: -1, Node: e.snapshot.Nodes[req.Node], Stream: req.Stream, Country: place.Country,
 	}}
 	j.judge(ctx)
 	j.verdict.Steps = j.trail.steps
@@ -123,12 +126,9 @@ func (j *judgement) lists(context.Context) bool {
 	if !j.rule.listed {
 		return false
 	}
-	v := &viewer{ip: j.req.IP, ua: j.req.UserAgent}
+	v := &viewer{ip: j.req.IP, ua: j.req.UserAgent, place: j.place}
 	if len(j.rule.allow.tokens)+len(j.rule.deny.tokens) > 0 {
 		v.token = j.deps.Keyer.Fingerprint(j.req.Token)
-	}
-	if len(j.rule.allow.Country)+len(j.rule.deny.Country) > 0 {
-		v.country = j.deps.Country(j.req.IP)
 	}
 	name, allowed := j.rule.onList(v)
 	switch {

@@ -17,6 +17,7 @@ import (
 	"usher.internal/libs/config"
 	"usher.internal/libs/decide"
 	"usher.internal/libs/decide/decidetest"
+	"usher.internal/libs/geo"
 	"usher.internal/libs/policy"
 )
 
@@ -39,6 +40,8 @@ type questionCase struct {
 	Revoke   string   // ends the grants of this user first
 	Later    config.Duration
 	Country  string
+	ASN      uint32
+	Org      string
 
 	Stream, Node, Token, Path, Query, UA, Referer, Host string
 	IP                                                  string
@@ -102,7 +105,7 @@ type bench struct {
 	grants   *decidetest.Grants
 	upstream *decidetest.Upstream
 	now      time.Time
-	country  string
+	place    geo.Place
 	last     map[string]int
 }
 
@@ -133,8 +136,8 @@ func newBenchWith(t testing.TB, source string, change func(*decide.Deps)) *bench
 	}
 	d := decide.Deps{
 		Keyer: keyer, Claims: b.claims, Known: b.known, Grants: b.grants, HTTP: b.upstream,
-		Now:     func() time.Time { return b.now },
-		Country: func(netip.Addr) string { return b.country },
+		Now:   func() time.Time { return b.now },
+		Place: func(netip.Addr) geo.Place { return b.place },
 	}
 	change(&d)
 	b.engine, err = decide.New(s, d)
@@ -155,7 +158,7 @@ func (b *bench) run(t *testing.T, c questionCase) {
 	t.Helper()
 	b.set(c.Backends)
 	b.now = b.now.Add(c.Later.Duration())
-	b.country = c.Country
+	b.place = geo.Place{Country: c.Country, ASN: c.ASN, Org: c.Org}
 	b.claims.Down(slices.Contains(c.Down, "claims"))
 	b.known.Down(slices.Contains(c.Down, "known"))
 	b.grants.Down(slices.Contains(c.Down, "grants"))
@@ -179,6 +182,9 @@ func (b *bench) run(t *testing.T, c questionCase) {
 		req.Session, req.Known = uuid.New(), c.Known
 	}
 	v := b.engine.Decide(t.Context(), req)
+	if v.Country != c.Country {
+		t.Errorf("country = %q, want %q whatever was decided", v.Country, c.Country)
+	}
 	b.compare(t, c.Want, req, v)
 	holdsNoSecrets(t, req, v)
 }

@@ -15,7 +15,9 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"usher.internal/libs/access"
+	"usher.internal/libs/geo"
 	"usher.internal/libs/middleware"
+	"usher.internal/libs/network"
 	"usher.internal/libs/policy"
 )
 
@@ -30,12 +32,14 @@ type Deps struct {
 	Grants Grants
 	// HTTP carries questions to middlewares; nil gives each upstream its own pool.
 	HTTP nethttp.RoundTripper
-	// Country finds the ISO 3166 code of an address, "" if unknown; nil: country
-	// rules match nothing.
-	Country func(netip.Addr) string
-	Log     *slog.Logger
-	Now     func() time.Time
-	Tracer  trace.Tracer
+	// Place finds country and operator of an address; nil: rules on them match nothing.
+	Place func(netip.Addr) geo.Place
+	// Networks opens the policy's lists that come from files, and keeps them fresh; nil
+	// reads them once.
+	Networks NetworkFiles
+	Log      *slog.Logger
+	Now      func() time.Time
+	Tracer   trace.Tracer
 	// Observe is told how each check ended for each question and how long it took.
 	Observe func(check, result string, d time.Duration)
 	// Asked is told of each time that a verifier judged or a middleware was really asked:
@@ -63,11 +67,14 @@ func (d Deps) withDefaults() Deps {
 	if d.Grants == nil {
 		d.Grants = nothing{}
 	}
-	if d.Country == nil {
-		d.Country = func(netip.Addr) string { return "" }
+	if d.Place == nil {
+		d.Place = func(netip.Addr) geo.Place { return geo.Place{} }
 	}
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
+	}
+	if d.Networks == nil {
+		d.Networks = network.NewFiles(d.Log)
 	}
 	if d.Now == nil {
 		d.Now = time.Now
@@ -89,6 +96,7 @@ func (d Deps) withDefaults() Deps {
 type Engine struct {
 	deps     Deps
 	snapshot *policy.Snapshot
+	networks map[string]*network.List
 	checks   map[string]*check
 	rules    map[*policy.Rule]*rule
 	clients  []client // in the policy's order
@@ -105,8 +113,8 @@ func askUpstream(ctx context.Context, c *check, req *access.Request) (middleware
 	return c.middleware.Ask(ctx, req)
 }
 
-// New makes every check of the policy ready: it reads secrets and opens
-// connection pools. All checks that cannot be opened are named in the error.
+// New makes every check of the policy ready: it reads secrets and lists of networks and opens
+// connection pools. All that cannot be opened is named in the error.
 func New(s *policy.Snapshot, d Deps) (*Engine, error) {
 	if d.Keyer == nil {
 		return nil, errors.New("an engine needs the cluster's keyer")
@@ -116,7 +124,7 @@ func New(s *policy.Snapshot, d Deps) (*Engine, error) {
 		flights: new(middleware.Flights[said]),
 		checks:  map[string]*check{}, rules: map[*policy.Rule]*rule{},
 	}
-	var errs []error
+	errs := e.openNetworks()
 	for _, name := range slices.Sorted(maps.Keys(s.Checks)) {
 		c := s.Checks[name]
 		opened, err := open(c, &e.deps)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"usher.internal/libs/access"
 	"usher.internal/libs/config"
+	"usher.internal/libs/geo"
 	"usher.internal/libs/match"
 	"usher.internal/libs/middleware"
 	"usher.internal/libs/policy"
@@ -48,6 +50,7 @@ func (e *Engine) runExample(ctx context.Context, x *policy.Example) (config.Prob
 	if own.aliaser != nil {
 		own.aliaser = itself{}
 	}
+	own.deps.Place = func(netip.Addr) geo.Place { return geo.Place{Country: x.Country, ASN: x.ASN} }
 	if !x.At.IsZero() {
 		own.deps.Now = func() time.Time { return x.At }
 	}
@@ -82,7 +85,7 @@ func (agreeing) First(_ context.Context, _ access.Key, value string) (string, er
 // should give stream.
 func (e *Engine) exampleRequest(x *policy.Example) (*access.Request, error) {
 	req := &access.Request{
-		Node: x.Node, Stream: x.Stream, Token: x.Token, IP: x.IP, UserAgent: x.UserAgent, Received: time.Now(),
+		Node: x.Node, Stream: x.Stream, Token: x.Token, IP: x.IP, UserAgent: x.UserAgent, Referer: x.Referer, Received: time.Now(),
 	}
 	node := e.snapshot.Nodes[x.Node]
 	if node != nil {

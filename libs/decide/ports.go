@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"usher.internal/libs/access"
+	"usher.internal/libs/network"
 )
 
 // Claims remembers, for the whole cluster, the first value seen with a name.
@@ -23,6 +24,12 @@ type Known interface {
 	// Remember keeps w as the last word; a no that names no user leaves the user of the word
 	// before it. It does not block and may lose words.
 	Remember(check string, who access.Key, w Word)
+}
+
+// NetworkFiles opens lists of networks that stand in files; *network.Files is one.
+type NetworkFiles interface {
+	// Open gives the same list for the same path. The error is the file's, if it was never read.
+	Open(path string) (*network.List, error)
 }
 
 // Word is a definite answer of a middleware.

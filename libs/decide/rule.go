@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"usher.internal/libs/access"
+	"usher.internal/libs/geo"
 	"usher.internal/libs/policy"
 )
 
@@ -36,11 +37,12 @@ func (r *rule) number(c *check, n int) int {
 type lists struct {
 	policy.Lists
 	tokens map[access.Key]struct{}
+	area   area
 }
 
 func (e *Engine) compile(r *policy.Rule) (*rule, error) {
 	out := &rule{Rule: r, allow: e.lists(r.Allow), deny: e.lists(r.Deny)}
-	out.listed = !out.allow.empty() || !out.deny.empty()
+	out.listed = !r.Allow.Empty() || !r.Deny.Empty()
 	for _, d := range r.Domains {
 		out.domains = append(out.domains, hostName(d))
 	}
@@ -60,28 +62,24 @@ func (e *Engine) compile(r *policy.Rule) (*rule, error) {
 }
 
 func (e *Engine) lists(l policy.Lists) lists {
-	out := lists{Lists: l, tokens: map[access.Key]struct{}{}}
+	out := lists{Lists: l, tokens: map[access.Key]struct{}{}, area: e.area(&l.Network)}
 	for _, t := range l.Tokens {
 		out.tokens[policy.TokenKey(e.deps.Keyer, t)] = struct{}{}
 	}
 	return out
 }
 
-func (l *lists) empty() bool {
-	return len(l.tokens) == 0 && len(l.IPs) == 0 && len(l.Country) == 0 && len(l.UA) == 0
-}
-
 // viewer is what lists are held against.
 type viewer struct {
-	token   access.Key
-	ip      netip.Addr
-	country string
-	ua      string
+	token access.Key
+	ip    netip.Addr
+	place geo.Place
+	ua    string
 }
 
-// listNames are the lists in Flussonic's order (spec flussonic §4): of each kind
-// the allow list comes before the deny list.
-var listNames = [...]string{"token", "ip", "country", "ua"}
+// listNames are the lists in Flussonic's order (spec flussonic §4), with ours beside their
+// kin: of each kind the allow list comes before the deny list.
+var listNames = [...]string{"token", "ip", "network", "country", "asn", "ua"}
 
 // hit says whether the viewer stands in the list of this kind.
 func (l *lists) hit(kind string, v *viewer) bool {
@@ -91,8 +89,12 @@ func (l *lists) hit(kind string, v *viewer) bool {
 		return ok && !v.token.IsZero()
 	case "ip":
 		return v.ip.IsValid() && slices.ContainsFunc(l.IPs, func(p netip.Prefix) bool { return p.Contains(v.ip) })
+	case "network":
+		return l.area.contains(v.ip)
 	case "country":
-		return v.country != "" && slices.ContainsFunc(l.Country, func(c string) bool { return strings.EqualFold(c, v.country) })
+		return v.place.Country != "" && slices.ContainsFunc(l.Country, func(c string) bool { return strings.EqualFold(c, v.place.Country) })
+	case "asn":
+		return v.place.ASN != 0 && slices.Contains(l.ASN, v.place.ASN)
 	default:
 		return v.ua != "" && slices.ContainsFunc(l.UA, func(part string) bool { return strings.Contains(v.ua, part) })
 	}
@@ -112,15 +114,15 @@ func (r *rule) onList(v *viewer) (name string, allowed bool) {
 	return "", false
 }
 
-// embeds says whether the page that Referer names may embed the player. No
-// Referer, or one without a host, may (spec flussonic §7).
+// embeds says whether the page that Referer names may embed the player. No Referer, or one
+// without a host, may (spec flussonic §7) unless the rule says otherwise.
 func (r *rule) embeds(referer string) bool {
-	if len(r.domains) == 0 || referer == "" {
+	if len(r.domains) == 0 {
 		return true
 	}
 	u, err := url.Parse(referer)
 	if err != nil || u.Hostname() == "" {
-		return true
+		return !r.DenyEmptyReferer
 	}
 	host := hostName(u.Hostname())
 	return slices.ContainsFunc(r.domains, func(d string) bool {

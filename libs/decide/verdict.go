@@ -22,6 +22,8 @@ type Verdict struct {
 	Location string
 	// Realm and User name the account, Device the device; "" where no check named one.
 	Realm, User, Device, SessionName string
+	// Country of the viewer's address, "" if it is not known.
+	Country string
 	// Rule and Node that judged, nil if none did.
 	Rule *policy.Rule
 	Node *policy.Node

@@ -59,7 +59,9 @@ func TestCases(t *testing.T) {
 			case err != nil:
 				t.Fatalf("the error is %T, want config.Problems", err)
 			default:
-				for _, p := range snapshot.Warnings {
+				warnings := slices.Concat(config.Problems(snapshot.Warnings), snapshot.Located)
+				warnings.Sort()
+				for _, p := range warnings {
 					got = append(got, "# warn: "+strings.Replace(p.String(), "warning: ", "", 1))
 				}
 			}

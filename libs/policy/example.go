@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"usher.internal/libs/access"
@@ -23,7 +24,11 @@ type Example struct {
 	Node      string
 	IP        netip.Addr // ExampleIP if the file gives none
 	UserAgent string
-	Token     string // beside what URL holds
+	Referer   string
+	// Country and ASN of IP: examples do not look into a database.
+	Country string
+	ASN     uint32
+	Token   string // beside what URL holds
 	// At is the clock of the question, the zero Time for now.
 	At time.Time
 	// Expect is "allow", "deny" (a redirect is one), or a reason.
@@ -45,7 +50,7 @@ func (c *compiler) examples(at path, files []*fileExample) []Example {
 func (c *compiler) example(at path, f *fileExample) Example {
 	e := Example{
 		URL: f.URL, Stream: f.Stream, Node: f.Node, IP: ExampleIP,
-		UserAgent: f.UserAgent, Token: f.Token, Expect: f.Expect,
+		UserAgent: f.UserAgent, Referer: f.Referer, Country: strings.ToUpper(f.Country), ASN: f.ASN, Token: f.Token, Expect: f.Expect,
 		Place: c.doc.Problem("", at...),
 	}
 	if (f.URL == "") == (f.Stream == "") {
@@ -69,6 +74,9 @@ func (c *compiler) example(at path, f *fileExample) Example {
 			c.errorf(at.sub("ip"), "", "%q is no address", f.IP)
 		}
 		e.IP = ip.Unmap()
+	}
+	if f.Country != "" && !countryCode.MatchString(f.Country) {
+		c.errorf(at.sub("country"), "", "%q is no country; want two letters as in ISO 3166, such as DE", f.Country)
 	}
 	if f.At != "" {
 		t, err := time.Parse(time.RFC3339, f.At)

@@ -8,14 +8,15 @@ import (
 // that this version cannot serve yet are decoded, so that the message can say so.
 
 type file struct {
-	Version   *int                   `yaml:"version"`
-	Defaults  fileDefaults           `yaml:"defaults"`
-	Nodes     map[string]*fileNode   `yaml:"nodes"`
-	Checks    map[string]*config.Raw `yaml:"checks"`
-	Aliases   *fileAliases           `yaml:"aliases"`
-	Clients   map[string]*fileClient `yaml:"clients"`
-	Streams   []*fileRule            `yaml:"streams"`
-	Retention fileRetention          `yaml:"retention"`
+	Version   *int                    `yaml:"version"`
+	Defaults  fileDefaults            `yaml:"defaults"`
+	Nodes     map[string]*fileNode    `yaml:"nodes"`
+	Networks  map[string]*fileNetwork `yaml:"networks"`
+	Checks    map[string]*config.Raw  `yaml:"checks"`
+	Aliases   *fileAliases            `yaml:"aliases"`
+	Clients   map[string]*fileClient  `yaml:"clients"`
+	Streams   []*fileRule             `yaml:"streams"`
+	Retention fileRetention           `yaml:"retention"`
 }
 
 type fileDefaults struct {
@@ -106,6 +107,7 @@ type fileRule struct {
 	Allow         fileLists         `yaml:"allow"`
 	Deny          fileLists         `yaml:"deny"`
 	Domains       []string          `yaml:"domains"`
+	DenyEmpty     bool              `yaml:"deny_empty_referer"`
 	Auth          *fileAuth         `yaml:"auth"`
 	Limit         *fileLimits       `yaml:"limit"`
 	OnDeny        map[string]string `yaml:"on_deny"`
@@ -120,7 +122,9 @@ type fileRule struct {
 type fileLists struct {
 	Token   []string        `yaml:"token"`
 	IP      []config.Prefix `yaml:"ip"`
+	Network []string        `yaml:"network"`
 	Country []string        `yaml:"country"`
+	ASN     []uint32        `yaml:"asn"`
 	UA      []string        `yaml:"ua"`
 }
 
@@ -186,6 +190,9 @@ type fileExample struct {
 	Node      string `yaml:"node"`
 	IP        string `yaml:"ip"`
 	UserAgent string `yaml:"user_agent"`
+	Referer   string `yaml:"referer"`
+	Country   string `yaml:"country"`
+	ASN       uint32 `yaml:"asn"`
 	Token     string `yaml:"token"`
 	At        string `yaml:"at"`
 	Expect    string `yaml:"expect"`

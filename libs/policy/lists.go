@@ -58,7 +58,7 @@ func (c *compiler) limit(at path, f *fileLimits) *Limit {
 var countryCode = regexp.MustCompile(`^[A-Za-z]{2}$`)
 
 func (c *compiler) lists(at path, f fileLists) Lists {
-	l := Lists{Tokens: f.Token, IPs: prefixes(f.IP), UA: f.UA}
+	l := Lists{Tokens: f.Token, IPs: prefixes(f.IP), Network: c.within(at.sub("network"), f.Network), ASN: f.ASN, UA: f.UA}
 	for i, token := range f.Token {
 		if token == "" || len(token) > access.MaxToken {
 			c.errorf(at.sub("token", i), "", "want a token of 1 to %d bytes", access.MaxToken)
@@ -72,6 +72,11 @@ func (c *compiler) lists(at path, f fileLists) Lists {
 			c.errorf(at.sub("country", i), "", "%q is no country; want two letters as in ISO 3166, such as DE", country)
 		}
 		l.Country = append(l.Country, strings.ToUpper(country))
+	}
+	for i, asn := range f.ASN {
+		if asn == 0 {
+			c.errorf(at.sub("asn", i), "", "is 0; want the number of an autonomous system, such as 64500")
+		}
 	}
 	for i, ua := range f.UA {
 		if ua == "" {

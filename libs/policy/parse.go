@@ -68,6 +68,7 @@ func (c *compiler) compile(f *file) {
 	}
 	c.defaults(f.Defaults)
 	c.retention(f.Retention)
+	c.networks(f.Networks)
 	c.nodes(f.Nodes)
 	c.checks(f.Checks)
 	c.aliases(f.Aliases)

@@ -24,15 +24,16 @@ func (c *compiler) rule(at path, i int, f *fileRule) *Rule {
 	d := c.snapshot.Defaults
 	r := &Rule{
 		Index: i, Line: c.doc.Problem("", at...).Line,
-		Allow:         c.lists(at.sub("allow"), f.Allow),
-		Deny:          c.lists(at.sub("deny"), f.Deny),
-		Domains:       c.domains(at.sub("domains"), f.Domains),
-		OnDeny:        c.onDeny(at.sub("on_deny"), f.OnDeny),
-		Lease:         c.duration(at.sub("lease"), f.Lease, 0, shortest, longLease),
-		OnUnavailable: c.failMode(at.sub("on_unavailable"), f.OnUnavailable, d.OnUnavailable),
-		Grace:         c.duration(at.sub("grace"), f.Grace, d.Grace, 0, longGrace),
-		GraceKnown:    c.duration(at.sub("grace_known"), f.GraceKnown, d.GraceKnown, 0, longGrace),
-		name:          fmt.Sprintf("streams[%d] %q", i, f.Match),
+		Allow:            c.lists(at.sub("allow"), f.Allow),
+		Deny:             c.lists(at.sub("deny"), f.Deny),
+		Domains:          c.domains(at.sub("domains"), f.Domains),
+		DenyEmptyReferer: f.DenyEmpty,
+		OnDeny:           c.onDeny(at.sub("on_deny"), f.OnDeny),
+		Lease:            c.duration(at.sub("lease"), f.Lease, 0, shortest, longLease),
+		OnUnavailable:    c.failMode(at.sub("on_unavailable"), f.OnUnavailable, d.OnUnavailable),
+		Grace:            c.duration(at.sub("grace"), f.Grace, d.Grace, 0, longGrace),
+		GraceKnown:       c.duration(at.sub("grace_known"), f.GraceKnown, d.GraceKnown, 0, longGrace),
+		name:             fmt.Sprintf("streams[%d] %q", i, f.Match),
 	}
 	glob, err := match.ParseGlob(f.Match)
 	switch {
@@ -42,6 +43,9 @@ func (c *compiler) rule(at path, i int, f *fileRule) *Rule {
 		c.errorf(at.sub("match"), "", "%s", err)
 	}
 	r.Match = glob
+	if f.DenyEmpty && len(f.Domains) == 0 {
+		c.errorf(at.sub("deny_empty_referer"), "", "has no meaning without domains")
+	}
 	c.auth(at.sub("auth"), r, f.Auth)
 	r.Limit = c.limit(at.sub("limit"), f.Limit)
 	uncounted := access.FailAllow

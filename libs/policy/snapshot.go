@@ -18,6 +18,7 @@ type Snapshot struct {
 	Source    string
 	Defaults  Defaults
 	Nodes     map[string]*Node
+	Networks  map[string]*Network
 	Checks    map[string]*Check
 	Aliases   *Aliases  // nil: streams are asked for by their own names
 	Clients   []*Client // in the file's order: the first that fits counts
@@ -25,6 +26,9 @@ type Snapshot struct {
 	Retention Retention
 	// Warnings are what `usher policy check` tells besides errors.
 	Warnings []Problem
+	// Located are where the policy looks at the country or the operator of an address: the
+	// warnings for those who have no database of them.
+	Located []Problem
 
 	index *match.Index // nil in a snapshot that Parse did not make
 }
@@ -110,10 +114,12 @@ type Rule struct {
 	Match       *match.Glob
 	Allow, Deny Lists
 	// Domains may embed the player; empty means any. "*.x" is any depth below x, not x.
-	Domains []string
-	Auth    AuthMode
-	Checks  []*Check
-	Limit   *Limit // nil: none
+	// DenyEmptyReferer refuses who does not say which page he comes from.
+	Domains          []string
+	DenyEmptyReferer bool
+	Auth             AuthMode
+	Checks           []*Check
+	Limit            *Limit // nil: none
 	// OnDeny maps a reason (or "*") to where the viewer is sent.
 	OnDeny        map[access.Reason]string
 	Lease         time.Duration // 0: the node's
@@ -143,7 +149,7 @@ func (r *Rule) Upstream() bool {
 // auth: allow, by an allow list, by a middleware, which judges the whole query, or by a
 // verifier whose proof stands in the address.
 func (r *Rule) Tokenless() bool {
-	if len(r.Allow.IPs)+len(r.Allow.Country)+len(r.Allow.UA) > 0 {
+	if r.Allow.tokenless() {
 		return true
 	}
 	switch r.Auth {
@@ -165,8 +171,18 @@ type Lists struct {
 	// engine fingerprints them: see TokenKey and Seal.
 	Tokens  []string
 	IPs     []netip.Prefix
+	Network Networks
 	Country []string // upper case
+	ASN     []uint32 // numbers of autonomous systems
 	UA      []string // substrings, case-sensitive
+}
+
+// Empty says whether nothing is listed.
+func (l *Lists) Empty() bool { return len(l.Tokens) == 0 && !l.tokenless() }
+
+// tokenless says whether a viewer without a token can stand in a list.
+func (l *Lists) tokenless() bool {
+	return len(l.IPs)+len(l.Country)+len(l.ASN)+len(l.UA) > 0 || !l.Network.Empty()
 }
 
 // Limit is the limit on simultaneous sessions.

@@ -28,8 +28,8 @@ func (c *compiler) warn() {
 			c.warnf(at, "is never reached: %s in line %d comes first and matches all that it does",
 				c.snapshot.Rules[j].Name(), c.snapshot.Rules[j].Line)
 		}
-		c.warnCountry(at, r)
 		c.warnNobody(at.sub("auth"), r)
+		c.regions(at, r)
 		if r.Limit != nil && r.Auth != AuthDeny {
 			c.warnNameless(at.sub("limit"), r)
 			if silent != "" {
@@ -61,13 +61,32 @@ func (c *compiler) warnMatch(at path, r *Rule) {
 	}
 }
 
-func (c *compiler) warnCountry(at path, r *Rule) {
-	if len(r.Allow.Country) > 0 {
-		c.warnf(at.sub("allow", "country"), "there is no country database, so it matches nothing")
+// regions notes where the country or the operator of an address is looked at.
+func (c *compiler) regions(at path, r *Rule) {
+	for _, l := range []struct {
+		key  string
+		list *Lists
+	}{{"allow", &r.Allow}, {"deny", &r.Deny}} {
+		if len(l.list.Country) > 0 {
+			c.region(at.sub(l.key, "country"))
+		}
+		if len(l.list.ASN) > 0 {
+			c.region(at.sub(l.key, "asn"))
+		}
 	}
-	if len(r.Deny.Country) > 0 {
-		c.warnf(at.sub("deny", "country"), "there is no country database, so it matches nothing")
+}
+
+func (c *compiler) region(at path) {
+	if len(c.snapshot.Located) > maxReported {
+		return
 	}
+	p := c.doc.Problem("", at...)
+	p.Warning = true
+	p.Message = sentence(p.Path, "without a country database it matches nothing (usher up --geoip)")
+	if len(c.snapshot.Located) == maxReported {
+		p.Message = "there are more rules that need a country database"
+	}
+	c.snapshot.Located = append(c.snapshot.Located, p)
 }
 
 // warnNobody says where no check of a rule is ever for a question of any node.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ const (
 	MaxFile = 1 << 30
 	// pollEvery is how often files are looked at for changes.
 	pollEvery = 5 * time.Second
+	extension = ".mmdb"
 )
 
 // DB looks places up in several files: each tells what those before it do not know. It is
@@ -26,8 +28,10 @@ type DB struct {
 	log    *slog.Logger
 	loaded atomic.Pointer[[]*database]
 
+	paths []string
+
 	mu    sync.Mutex // guards files
-	files []*file
+	files []*file    // in the order in which they are asked
 }
 
 type file struct {
@@ -38,14 +42,13 @@ type file struct {
 	db   *database
 }
 
-// Open reads the files. One that cannot be read is told in the log and tried again by Run:
-// country rules match nothing meanwhile. Without paths nothing is ever found.
+// Open reads the files. A path that does not end in .mmdb is a directory and stands for all
+// such files in it, also for those that come later. A file that cannot be read is told in the
+// log and tried again by Run: country rules match nothing meanwhile. Without paths nothing is
+// ever found.
 func Open(ctx context.Context, paths []string, log *slog.Logger) *DB {
-	d := &DB{log: log}
+	d := &DB{log: log, paths: paths}
 	d.loaded.Store(new([]*database))
-	for _, path := range paths {
-		d.files = append(d.files, &file{path: path})
-	}
 	d.Poll(ctx)
 	return d
 }
@@ -98,6 +101,7 @@ func (d *DB) Run(ctx context.Context) error {
 func (d *DB) Poll(ctx context.Context) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.gather()
 	changed := false
 	for _, f := range d.files {
 		fresh, err := f.refresh()
@@ -121,6 +125,44 @@ func (d *DB) Poll(ctx context.Context) {
 		}
 	}
 	d.loaded.Store(&loaded)
+}
+
+// gather adds the files that are not known yet, in the order of the paths.
+func (d *DB) gather() {
+	known := make(map[string]*file, len(d.files))
+	for _, f := range d.files {
+		known[f.path] = f
+	}
+	var files []*file
+	add := func(path string) {
+		f := known[path]
+		if f == nil {
+			f = &file{path: path}
+		}
+		files = append(files, f)
+		delete(known, path)
+	}
+	for _, path := range d.paths {
+		if filepath.Ext(path) == extension {
+			add(path)
+			continue
+		}
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			continue // nothing was put there yet
+		}
+		for _, entry := range entries {
+			if filepath.Ext(entry.Name()) == extension {
+				add(filepath.Join(path, entry.Name()))
+			}
+		}
+	}
+	for _, f := range d.files {
+		if known[f.path] != nil && f.db != nil { // gone from its directory
+			files = append(files, f)
+		}
+	}
+	d.files = files
 }
 
 // refresh reads the file if it has changed since it was last tried.

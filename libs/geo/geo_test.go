@@ -123,6 +123,35 @@ func TestFilesAreReadAgain(t *testing.T) {
 	expect("the file goes", "FR", 1)
 }
 
+func TestADirectoryStandsForItsFiles(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "geoip")
+	d := geo.Open(t.Context(), []string{dir}, slog.New(slog.DiscardHandler))
+	if d.Databases() != 0 {
+		t.Errorf("%d databases in a directory that is not there", d.Databases())
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "b.mmdb"), database(t, newer, map[string]mmdbtype.Map{"1.0.0.0/8": iso("FR")}), time.Hour)
+	write(t, filepath.Join(dir, "a.mmdb"), database(t, newer, map[string]mmdbtype.Map{"1.0.0.0/16": iso("DE")}), time.Hour)
+	write(t, filepath.Join(dir, "LICENSE"), []byte("text"), time.Hour)
+	d.Poll(t.Context())
+	expect := func(ip, want string) {
+		t.Helper()
+		if got := d.Lookup(netip.MustParseAddr(ip)).Country; got != want || d.Databases() != 2 {
+			t.Errorf("Lookup(%s) = %q of %d databases, want %q of 2", ip, got, d.Databases(), want)
+		}
+	}
+	expect("1.0.0.1", "DE")
+	expect("1.1.0.1", "FR")
+	if err := os.Remove(filepath.Join(dir, "a.mmdb")); err != nil {
+		t.Fatal(err)
+	}
+	d.Poll(t.Context())
+	expect("1.1.0.1", "FR")
+}
+
 // Whatever a file holds, it costs an error and not the process.
 func FuzzLookup(f *testing.F) {
 	good := database(f, old, map[string]mmdbtype.Map{"1.0.0.0/8": iso("DE"), "2.0.0.0/8": as(1, "x")})

@@ -34,6 +34,12 @@ func NewGauge(reg prometheus.Registerer, m Metric) *prometheus.GaugeVec {
 		prometheus.GaugeOpts{Name: m.Name, Help: m.Help}, m.Labels))
 }
 
+// NewGaugeFunc makes a gauge without labels that is asked for its value, and registers it, as
+// NewCounter does: of those that share a name the first is asked.
+func NewGaugeFunc(reg prometheus.Registerer, m Metric, value func() float64) {
+	_ = register(reg, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: m.Name, Help: m.Help}, value))
+}
+
 // NewHistogram makes a histogram and registers it, as NewCounter does.
 func NewHistogram(reg prometheus.Registerer, m Metric) *prometheus.HistogramVec {
 	buckets := m.Buckets

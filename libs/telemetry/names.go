@@ -230,6 +230,24 @@ func WorkerPolicyRevision() Metric {
 		Help: "The policy revision in force, by worker."}
 }
 
+// WorkerPolicyBlind says, by worker, whether the policy looks at countries or operators of
+// addresses and no database tells them.
+func WorkerPolicyBlind() Metric {
+	return Metric{Name: "usher_worker_policy_blind", Labels: []string{Worker},
+		Help: "1 while the policy has rules on country or asn and there is no database: they match nothing."}
+}
+
+// GeoDatabases is how many country databases a process looks into.
+func GeoDatabases() Metric {
+	return Metric{Name: "usher_geo_databases", Help: "Country databases that are loaded."}
+}
+
+// GeoBuilt is when the oldest of them was made.
+func GeoBuilt() Metric {
+	return Metric{Name: "usher_geo_built_timestamp_seconds",
+		Help: "When the oldest loaded country database was made, as Unix time; 0 without any. Its age says when to renew it."}
+}
+
 // RecorderRows counts journal entries, by kind (decision, uncounted, repeats) and result
 // (stored; overridden: replaced a worker's row; duplicate; bad: Postgres refused the row;
 // malformed; foreign: another edge's node).

@@ -34,6 +34,9 @@ type Config struct {
 	Postgres config.Secret `yaml:"postgres"`
 	// ClusterKey is the file with the cluster's key in base64.
 	ClusterKey string `yaml:"cluster_key"`
+	// GeoIP are databases of countries and operators in MaxMind's format, files (.mmdb) or
+	// directories of them; read again when they change. None need to be there.
+	GeoIP []string `yaml:"geoip"`
 	// Pool is how many questions are worked on at once (64 a processor).
 	Pool int `yaml:"pool"`
 	// Queue is how many more may wait (twice the pool); the rest is answered BUSY at once.

@@ -22,6 +22,7 @@ nats: {url: "nats://127.0.0.1:1"}
 postgres: file:%[1]s/dsn
 cluster_key: %[1]s/key
 pool: 16
+geoip: [%[1]s/geoip]
 `
 
 // write makes a directory with a configuration and the files that it names.
@@ -49,7 +50,7 @@ func TestLoadReadsAFile(t *testing.T) {
 	if err != nil {
 		t.Fatalf("Load: %v", err)
 	}
-	if c.Name != "w1" || c.Pool != 16 || c.filled().Queue != 32 || c.filled().Pool != 16 || c.Postgres.IsZero() {
+	if c.Name != "w1" || c.Pool != 16 || len(c.GeoIP) != 1 || c.filled().Queue != 32 || c.filled().Pool != 16 || c.Postgres.IsZero() {
 		t.Errorf("config = %+v", c)
 	}
 	b, err := c.busConfig()

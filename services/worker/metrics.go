@@ -24,6 +24,7 @@ type metrics struct {
 	control        *prometheus.CounterVec
 	policyRejected *prometheus.CounterVec
 	policy         *prometheus.GaugeVec
+	blind          *prometheus.GaugeVec
 }
 
 func newMetrics(worker string, reg prometheus.Registerer) *metrics {
@@ -39,6 +40,7 @@ func newMetrics(worker string, reg prometheus.Registerer) *metrics {
 		control:        telemetry.NewCounter(reg, telemetry.WorkerControl()),
 		policyRejected: telemetry.NewCounter(reg, telemetry.WorkerPolicyRejected()),
 		policy:         telemetry.NewGauge(reg, telemetry.WorkerPolicyRevision()),
+		blind:          telemetry.NewGauge(reg, telemetry.WorkerPolicyBlind()),
 	}
 }
 
@@ -74,6 +76,14 @@ func (m *metrics) committed(items int, took time.Duration, err error) {
 	}
 	m.commitSeconds.WithLabelValues(result).Observe(took.Seconds())
 	m.commitItems.WithLabelValues().Observe(float64(items))
+}
+
+func (m *metrics) policyBlind(blind bool) {
+	value := 0.0
+	if blind {
+		value = 1
+	}
+	m.blind.WithLabelValues(m.worker).Set(value)
 }
 
 func (m *metrics) policyRevision(revision int64) {

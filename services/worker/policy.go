@@ -83,13 +83,16 @@ type policies struct {
 	current atomic.Pointer[judge]
 	ready   chan struct{}  // closed when the first judge is in force
 	closing sync.WaitGroup // of engines that were replaced
+	// databases is how many tell the country of an address.
+	databases func() int
 
 	mu     sync.Mutex              // guards failed, and lets one apply run at a time
 	failed *usherv1.PolicyRevision // the newest revision, if it could not be built
+	blind  bool                    // told that the policy wants a database and there is none
 }
 
 func newPolicies(source policySource, c compiler, log *slog.Logger, m *metrics) *policies {
-	return &policies{source: source, compile: c, log: log, metrics: m, ready: make(chan struct{})}
+	return &policies{source: source, compile: c, log: log, metrics: m, ready: make(chan struct{}), databases: func() int { return 0 }}
 }
 
 // judge returns the judge in force with a share that the caller must release; nil before
@@ -162,6 +165,19 @@ func (p *policies) replace(ctx context.Context, r *usherv1.PolicyRevision) {
 	}
 	p.metrics.policyRevision(snapshot.Revision)
 	p.log.InfoContext(ctx, "policy in force", slog.Int64(telemetry.Revision, snapshot.Revision))
+	p.look(ctx)
+}
+
+// look tells when the policy wants to know countries and nothing knows them, under mu.
+func (p *policies) look(ctx context.Context) {
+	j := p.current.Load()
+	blind := j != nil && len(j.snapshot.Located) > 0 && p.databases() == 0
+	if blind && !p.blind {
+		p.log.WarnContext(ctx, "no country database is loaded, rules on country and asn match nothing",
+			slog.Int64(telemetry.Revision, j.snapshot.Revision), slog.Int(telemetry.Count, len(j.snapshot.Located)))
+	}
+	p.blind = blind
+	p.metrics.policyBlind(blind)
 }
 
 // build compiles and keeps a panic of it from ending the worker: the text comes from outside.
@@ -189,6 +205,7 @@ func (p *policies) retry(ctx context.Context) {
 		if p.failed != nil {
 			p.replace(ctx, p.failed)
 		}
+		p.look(ctx)
 		p.mu.Unlock()
 	}
 }

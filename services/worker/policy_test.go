@@ -1,13 +1,17 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"usher.internal/libs/access"
 	"usher.internal/libs/decide"
@@ -186,4 +190,56 @@ func TestPoliciesUnderLoad(t *testing.T) {
 			t.Fatalf("engine of revision %d is still open", n)
 		}
 	}
+}
+
+func TestABlindPolicyIsTold(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	registry := prometheus.NewRegistry()
+	located := &policy.Snapshot{Revision: 1, Located: []policy.Problem{{Message: "country"}}}
+	compile := func(r *usherv1.PolicyRevision) (*policy.Snapshot, engine, error) {
+		e := newFakeEngine(func(context.Context, *access.Request) decide.Verdict { return decide.Verdict{} })
+		if r.GetRevision() == 1 {
+			return located, e, nil
+		}
+		return &policy.Snapshot{Revision: r.GetRevision()}, e, nil
+	}
+	databases := 0
+	p := newPolicies(nil, compile, slog.New(slog.NewTextHandler(&log, nil)), newMetrics("w1", registry))
+	p.databases = func() int { return databases }
+	expect := func(what string, value float64, lines int) {
+		t.Helper()
+		if got := gauge(t, registry, "usher_worker_policy_blind"); got != value {
+			t.Errorf("%s: usher_worker_policy_blind = %v, want %v", what, got, value)
+		}
+		if got := strings.Count(log.String(), "no country database is loaded"); got != lines {
+			t.Errorf("%s: told %d times, want %d", what, got, lines)
+		}
+	}
+	p.apply(t.Context(), revision(1, "a"))
+	expect("no database", 1, 1)
+	p.look(t.Context())
+	expect("still none", 1, 1)
+	databases = 1
+	p.look(t.Context())
+	expect("the database has come", 0, 1)
+	databases = 0
+	p.apply(t.Context(), revision(2, "b"))
+	expect("nothing looks at countries", 0, 1)
+}
+
+// gauge is the value of a metric with one series.
+func gauge(t *testing.T, registry *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name && len(f.GetMetric()) == 1 {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
 }

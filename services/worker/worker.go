@@ -45,6 +45,9 @@ type Deps struct {
 	Telemetry *telemetry.Telemetry
 	// HTTP carries the middlewares' calls; nil gives each upstream its own pool.
 	HTTP http.RoundTripper
+	// Files are databases and lists that the process keeps fresh; nil: rules on countries match
+	// nothing, and lists are read once.
+	Files *Files
 	// Health gets the worker's readiness; nil takes one of its own, shown on Config.Admin.
 	Health *lifecycle.Health
 }
@@ -85,10 +88,16 @@ func New(cfg Config, deps Deps) (*Service, error) {
 func (s *Service) assemble() {
 	m := newMetrics(s.cfg.Name, s.deps.Telemetry.Registry)
 	tracer := s.deps.Telemetry.Tracer("usher.internal/services/worker")
-	s.policies = newPolicies(s.deps.Bus, compileWith(decide.Deps{
+	deps := decide.Deps{
 		Keyer: s.deps.Keyer, Claims: s.deps.Claims, Known: s.deps.Known, HTTP: s.deps.HTTP,
 		Log: s.log, Now: time.Now, Tracer: tracer, Observe: m.checked,
-	}), s.log, m)
+	}
+	databases := func() int { return 0 }
+	if f := s.deps.Files; f != nil {
+		deps.Place, deps.Networks, databases = f.Geo.Lookup, f.Networks, f.Geo.Databases
+	}
+	s.policies = newPolicies(s.deps.Bus, compileWith(deps), s.log, m)
+	s.policies.databases = databases
 	s.committer = s.deps.Committer
 	if s.committer == nil {
 		s.committer = NewCommitter(s.deps.Ledger, s.deps.Telemetry)

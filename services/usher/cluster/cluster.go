@@ -48,6 +48,9 @@ type Options struct {
 	Admin string
 	// NATS is the address where other machines reach the embedded server, "" for none.
 	NATS string
+	// GeoIP is a directory of country databases (*.mmdb), or one of them; "" takes geoip in the
+	// data directory, which need not be there.
+	GeoIP string
 	// Telemetry of the process.
 	Telemetry *telemetry.Telemetry
 	// Log tells the person who started the cluster how it comes up; nil takes Telemetry's.
@@ -116,6 +119,9 @@ func (o *Options) check() error {
 	}
 	if o.Policy == "" {
 		o.Policy = o.Data.PolicyFile()
+	}
+	if o.GeoIP == "" {
+		o.GeoIP = o.Data.GeoIPDir()
 	}
 	return nil
 }

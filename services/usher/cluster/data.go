@@ -27,6 +27,7 @@ var ErrNoData = errors.New("no cluster was started here yet")
 //	nats.token     what processes on other machines show to NATS (0600)
 //	postgres.dsn   the connection string in use, if one was given (0600)
 //	policy.yaml    the policy, where no other file was given
+//	geoip/         databases of countries, if somebody put them there
 //	secrets/       the example's token secret
 //	nats/ postgres/  what the embedded servers store
 type Data string
@@ -39,6 +40,9 @@ func (d Data) TokenFile() string { return filepath.Join(string(d), "nats.token")
 
 // PolicyFile is the path of the policy where no other is given.
 func (d Data) PolicyFile() string { return filepath.Join(string(d), "policy.yaml") }
+
+// GeoIPDir is where country databases are looked for unless another place is given.
+func (d Data) GeoIPDir() string { return filepath.Join(string(d), "geoip") }
 
 func (d Data) dsnFile() string     { return filepath.Join(string(d), "postgres.dsn") }
 func (d Data) natsDir() string     { return filepath.Join(string(d), "nats") }

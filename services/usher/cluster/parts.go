@@ -13,6 +13,7 @@ import (
 	"usher.internal/libs/pgd"
 	"usher.internal/libs/pgstore"
 	"usher.internal/services/usher/policyfile"
+	"usher.internal/services/worker"
 )
 
 const (
@@ -36,6 +37,7 @@ type parts struct {
 	postgres  *pgd.Server
 	dsn       string
 	store     *pgstore.Store
+	files     *worker.Files // what policies look into
 	nats      *natsd.Server
 	conns     map[string]*bus.Conn
 }
@@ -45,7 +47,7 @@ type parts struct {
 func open(ctx context.Context, o Options) (*parts, error) {
 	p := &parts{Options: o, health: new(lifecycle.Health), conns: map[string]*bus.Conn{}}
 	for _, step := range []func(context.Context) error{
-		p.openKeys, p.readPolicy, p.openPostgres, p.openStore, p.openNATS, p.openConns, p.applyPolicy,
+		p.openKeys, p.openFiles, p.readPolicy, p.openPostgres, p.openStore, p.openNATS, p.openConns, p.applyPolicy,
 	} {
 		if err := step(ctx); err != nil {
 			return p, err
@@ -60,6 +62,11 @@ func (p *parts) openKeys(context.Context) (err error) {
 	}
 	p.keyer, err = p.Data.Keyer()
 	return err
+}
+
+func (p *parts) openFiles(ctx context.Context) error {
+	p.files = worker.OpenFiles(ctx, []string{p.GeoIP}, p.Telemetry)
+	return nil
 }
 
 // openPostgres takes the given server, the one given before, or a private one.

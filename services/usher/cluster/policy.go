@@ -54,7 +54,11 @@ func (p *parts) applyPolicy(ctx context.Context) error {
 	if changed {
 		p.Log.InfoContext(ctx, "policy is in force", slog.Int64(telemetry.Revision, revision))
 	}
-	for _, w := range p.policy.Snapshot.Warnings {
+	warnings := p.policy.Snapshot.Warnings
+	if p.files.Geo.Databases() == 0 {
+		warnings = append(warnings, p.policy.Snapshot.Located...)
+	}
+	for _, w := range warnings {
 		p.Log.WarnContext(ctx, "policy file", slog.String("problem", w.String()))
 	}
 	return nil

@@ -31,6 +31,7 @@ func (p *parts) run(ctx context.Context, l listeners, began time.Time) error {
 		{Name: "nats", Run: p.watchNATS},
 		{Name: "postgres", Run: p.watchPostgres},
 		{Name: "known viewers", Run: known.Run},
+		{Name: "files", Run: p.files.Run},
 	}
 	if l.admin != nil {
 		mux := lifecycle.AdminMux(p.health, p.Telemetry.Registry)
@@ -65,7 +66,7 @@ func (p *parts) services(l listeners, known *pgstore.Known) ([]lifecycle.Task, e
 		name := workerName(i)
 		w, err := worker.New(worker.Config{Name: name, Region: Region, Pool: p.Pool}, worker.Deps{
 			Bus: p.conns[name], Committer: commit, Outbox: p.store,
-			Claims: p.store.Claims(), Known: known, Keyer: p.keyer, Telemetry: p.Telemetry, Health: p.health,
+			Claims: p.store.Claims(), Known: known, Keyer: p.keyer, Telemetry: p.Telemetry, Files: p.files, Health: p.health,
 		})
 		if err != nil {
 			return nil, err

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/user"
 	"strings"
 	"time"
 
 	"usher.internal/libs/config"
+	"usher.internal/libs/geo"
 	"usher.internal/libs/pgstore"
 	"usher.internal/services/usher/policyfile"
 )
@@ -24,8 +26,9 @@ type policies struct {
 }
 
 type policyCheck struct {
-	File string `arg:"" help:"The policy file." placeholder:"FILE"`
-	JSON bool   `help:"Print problems and warnings as JSON." name:"json"`
+	File  string `arg:"" help:"The policy file." placeholder:"FILE"`
+	GeoIP string `name:"geoip" help:"Where the country databases are, a directory of *.mmdb or one of them: without any, rules on countries match nothing, and are warned of." placeholder:"DIR"`
+	JSON  bool   `help:"Print problems and warnings as JSON." name:"json"`
 }
 
 // Run checks a file. Secrets that are not on this machine are a warning here.
@@ -49,6 +52,9 @@ func (c policyCheck) Run(ctx context.Context, app App) error {
 	}
 	if p != nil {
 		problems = append(problems, p.Snapshot.Warnings...)
+		if geo.Open(ctx, c.databases(), slog.New(slog.DiscardHandler)).Databases() == 0 {
+			problems = append(problems, p.Snapshot.Located...)
+		}
 	}
 	if c.JSON {
 		if jerr := printJSON(app, append(config.Problems{}, problems...)); jerr != nil {
@@ -64,6 +70,14 @@ func (c policyCheck) Run(ctx context.Context, app App) error {
 		_, err = fmt.Fprintf(app.Out, "%s is good: %d nodes, %d checks, %d rules\n", c.File, len(p.Snapshot.Nodes), len(p.Snapshot.Checks), len(p.Snapshot.Rules))
 	}
 	return err
+}
+
+// databases are the paths to look at for countries.
+func (c policyCheck) databases() []string {
+	if c.GeoIP == "" {
+		return nil
+	}
+	return []string{c.GeoIP}
 }
 
 func printProblems(w io.Writer, problems config.Problems) {

@@ -25,6 +25,7 @@ type up struct {
 	Policy   string       `help:"Policy file, watched for changes; by default policy.yaml in the data directory, with an example to begin with." placeholder:"FILE"`
 	Postgres string       `help:"Use this Postgres (version 15 or newer) and not one of our own; kept for the next start." env:"USHER_POSTGRES" placeholder:"DSN"`
 	Workers  int          `help:"How many workers run." default:"2"`
+	GeoIP    string       `name:"geoip" help:"Country databases in MaxMind's format: a directory of *.mmdb, or one of them; by default geoip in the data directory. scripts/geoip fetches a free one." placeholder:"DIR"`
 	Admin    string       `help:"Private address of /healthz, /readyz and /metrics." placeholder:"ADDR"`
 	NATS     string       `name:"nats" help:"Address where workers and edges on other machines connect; they show the token in nats.token." placeholder:"ADDR"`
 }
@@ -52,7 +53,7 @@ func (c up) Run(ctx context.Context, app App) error {
 	quiet := context.AfterFunc(ctx, func() { log.Info("stopping; a second Ctrl-C stops at once") })
 	defer quiet()
 	err = cluster.Run(ctx, cluster.Options{
-		Data: c.Data, HTTP: c.HTTP, Policy: c.Policy, Postgres: c.Postgres, Workers: c.Workers, Admin: c.Admin, NATS: c.NATS,
+		Data: c.Data, HTTP: c.HTTP, Policy: c.Policy, Postgres: c.Postgres, Workers: c.Workers, GeoIP: c.GeoIP, Admin: c.Admin, NATS: c.NATS,
 		Telemetry: t, Log: log, Ready: func(r cluster.Ready) { greet(app.Out, c.Data, r) },
 	})
 	var problems config.Problems

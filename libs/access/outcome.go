@@ -5,6 +5,9 @@ import (
 	"slices"
 )
 
+// DefaultRealm holds the users of checks that name no realm.
+const DefaultRealm = "main"
+
 // Outcome is what the viewer gets.
 type Outcome string
 

@@ -56,6 +56,13 @@ type Request struct {
 	Channel, CallerSession string
 	// Protocol is the caller's word for the delivery protocol, "" if unknown.
 	Protocol string
+	// Action is what the viewer wants to do; "" is Play.
+	Action Action
+	// Update says that the caller asks again about a session that it has already: it goes on
+	// by its id, also from another address (Flussonic's update_session).
+	Update bool
+	// Archive is the recorded part that is asked for; the zero Archive is the live stream.
+	Archive Archive
 	// Received is when the edge got the question, by the edge's clock.
 	Received time.Time
 }
@@ -88,7 +95,40 @@ type Decision struct {
 	Revision int64
 	// Unaccounted marks an allow given without a seat (ledger away, or a fail mode).
 	Unaccounted bool
+	// Unknown marks a denial because nobody could tell, where the fail mode does not want a
+	// denial for its own sake: a caller that can keep what it knew should.
+	Unknown bool
 }
+
+// Action is what a viewer wants to do with a stream.
+type Action string
+
+// The actions.
+const (
+	Play    Action = "play"
+	Publish Action = "publish"
+)
+
+// Archive is a recorded part of a stream, in seconds.
+type Archive struct {
+	Kind ArchiveKind
+	// Start is in Unix time, of Range and From.
+	Start int64
+	// Length is how long (Range) or how far back from now (Back).
+	Length int64
+}
+
+// ArchiveKind says how the part is given.
+type ArchiveKind uint8
+
+// The ways to give a part of the archive.
+const (
+	Live    ArchiveKind = iota // no archive at all
+	Range                      // from Start, Length long
+	From                       // from Start on
+	Back                       // from Length before now on
+	Unknown                    // somewhere in the archive: the caller does not say where
+)
 
 // Step is one thing that was looked at on the way to a decision.
 type Step struct {

@@ -194,7 +194,7 @@ func (j *judgement) refuse(answers []said, ranks map[string]int) {
 	case skipped:
 		j.verdict.deny(access.NoToken, "", "")
 	default:
-		j.verdict.Unavailable = true
+		j.verdict.Unavailable, j.verdict.Unknown = true, j.unknown
 		text := ""
 		if best.check != nil {
 			text = "check " + best.check.Name + " could not be asked, and its fail mode denies"

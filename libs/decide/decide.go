@@ -23,6 +23,8 @@ type judgement struct {
 	verdict Verdict
 	// verifiers and upstreams are the rule's checks that are for this question.
 	verifiers, upstreams []*check
+	// unknown says that a check was away, and grace did not know the viewer.
+	unknown bool
 }
 
 // Decide judges the question. It always returns a verdict, and does so by ctx's end:
@@ -59,6 +61,7 @@ func record(span trace.Span, v *Verdict) {
 // has decided, and the first that has ends it.
 var stages = [...]func(*judgement, context.Context) bool{
 	(*judgement).node,
+	(*judgement).publish,
 	(*judgement).alias,
 	(*judgement).find,
 	(*judgement).client,
@@ -83,6 +86,17 @@ func (j *judgement) node(context.Context) bool {
 	}
 	j.trail.add("node", "unknown", "")
 	j.verdict.deny(access.UnknownNode, "", "")
+	return true
+}
+
+// publish refuses who wants to send a stream, or to do what this version does not know: the
+// rules of streams are for those who watch, and a subscriber's token is no right to publish.
+func (j *judgement) publish(context.Context) bool {
+	if j.req.Action == "" || j.req.Action == access.Play {
+		return false
+	}
+	j.trail.add("action", no, string(j.req.Action))
+	j.verdict.deny(access.NoRule, "no rule of the policy is about publishing", "")
 	return true
 }
 

@@ -47,6 +47,7 @@ type questionCase struct {
 	IP                                                  string
 	Running                                             bool
 	Known                                               string // stream of the running session
+	Action                                              access.Action
 
 	Want wantCase
 }
@@ -167,7 +168,7 @@ func (b *bench) run(t *testing.T, c questionCase) {
 	}
 	req := &access.Request{
 		Node: "web", Stream: c.Stream, Token: c.Token, Path: c.Path, Query: c.Query, UserAgent: c.UA, Referer: c.Referer, Host: c.Host,
-		IP: netip.MustParseAddr("203.0.113.7"),
+		Action: c.Action, IP: netip.MustParseAddr("203.0.113.7"),
 	}
 	if c.Node != "" {
 		req.Node = c.Node

@@ -48,7 +48,7 @@ func (j *judgement) acceptAll(ctx context.Context, answers []said) {
 		}
 		x, ok := j.excuse(ctx, s.check, false)
 		if !ok {
-			j.verdict.Unavailable = true
+			j.verdict.Unavailable, j.verdict.Unknown = true, j.unknown
 			j.verdict.deny(access.Unavailable, "check "+s.check.Name+" could not be asked", "")
 			return
 		}
@@ -104,6 +104,7 @@ func (j *judgement) excuse(ctx context.Context, c *check, refused bool) (excused
 	case running && known && word.Allowed && age <= j.rule.Grace:
 		x.text = "check " + c.Name + " could not be asked; it allowed this session before"
 	default:
+		j.unknown = true
 		j.trail.add(step, no, "grace: the viewer is not known")
 		return x, false
 	}

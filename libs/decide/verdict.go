@@ -40,6 +40,9 @@ type Verdict struct {
 	// Unavailable says that a check could not be asked and a fail mode decided. A
 	// running session that goes on so keeps the user the ledger has, if User is "".
 	Unavailable bool
+	// Unknown marks a denial because a check could not be asked, under a fail mode that does
+	// not want one for its own sake: a caller that keeps what it knew does right.
+	Unknown bool
 }
 
 // seatMargin is how much longer than its lease a seat lives at least.
@@ -73,6 +76,9 @@ func (e *Engine) allow(v *Verdict, req *access.Request, reason access.Reason, te
 	v.Limit, v.Mode = limit(v.Rule.Limit, w)
 	v.Lease = e.lease(v, w)
 	v.Seat = max(v.Lease+v.Lease/10, v.Node.Idle, v.Node.Hold) + seatMargin
+	if v.Node.Rechecks {
+		v.Seat += v.Node.Idle // its next sign of life comes when the lease is over
+	}
 }
 
 // welcome is what the checks that said yes know of the viewer.

@@ -13,6 +13,8 @@ type caller struct {
 	hold time.Duration
 	// forward: asked for every HTTP request of a viewer (auth_request and its kin).
 	forward bool
+	// rechecks: asks again when the lease that it was told is over.
+	rechecks bool
 }
 
 // The values that a segments key and the session_keys list may take.
@@ -24,6 +26,7 @@ const (
 func callers() []caller {
 	return []caller{
 		{name: "astra", budget: 800 * time.Millisecond, hold: 6 * time.Hour},
+		{name: "flussonic", budget: 2500 * time.Millisecond, rechecks: true},
 		{name: "nginx", budget: 2 * time.Second, forward: true},
 		{name: "caddy", budget: 2 * time.Second, forward: true},
 		{name: "traefik", budget: 2 * time.Second, forward: true},

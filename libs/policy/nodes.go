@@ -36,7 +36,7 @@ func (c *compiler) node(at path, name string, f *fileNode) *Node {
 	}
 	d := c.snapshot.Defaults
 	n := &Node{
-		Name: name, Caller: kind.name, Edge: f.Edge,
+		Name: name, Caller: kind.name, Edge: f.Edge, Rechecks: kind.rechecks,
 		From:        prefixes(f.From),
 		Token:       f.Token,
 		Device:      f.Device,
@@ -82,7 +82,7 @@ func (c *compiler) dialect(at path, n *Node, f *fileNode, kind caller) {
 	if kind.forward {
 		n.Segments = choice(c, at.sub("segments"), f.Segments, segmentsDevice, segmentsDevice, segmentsToken)
 		if f.RedirectStatus != nil {
-			c.errorf(at.sub("redirect_status"), "", "is for astra only; %s passes a 302 on as it is", kind.name)
+			c.errorf(at.sub("redirect_status"), "", "is for astra and flussonic; %s passes a 302 on as it is", kind.name)
 		}
 	} else {
 		if f.Segments != "" {
@@ -99,9 +99,13 @@ func (c *compiler) dialect(at path, n *Node, f *fileNode, kind caller) {
 	if f.Control != nil {
 		c.errorf(at.sub("control"), "", "is not in this version yet; leave it out")
 	}
-	if f.Headers != nil {
-		c.errorf(at.sub("headers"), "", "is not in this version yet; leave it out")
+	if f.Headers == nil {
+		return
 	}
+	if !kind.rechecks {
+		c.errorf(at.sub("headers"), "", "is for flussonic; %s is told nothing that could be left out", kind.name)
+	}
+	n.NoHeaders = choice(c, at.sub("headers"), *f.Headers, "on", "on", "off") == "off"
 }
 
 // placeForm is where a value may stand in a viewer's request.

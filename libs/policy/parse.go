@@ -15,7 +15,7 @@ import (
 const Version = 1
 
 // DefaultRealm holds the users of checks that name no realm.
-const DefaultRealm = "main"
+const DefaultRealm = access.DefaultRealm
 
 // maxReported bounds problems, and warnings, that are reported at once.
 const maxReported = 100

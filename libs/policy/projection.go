@@ -55,6 +55,8 @@ func (n *Node) view() *usherv1.NodeView {
 		HoldMs:         n.Hold.Milliseconds(),
 		BudgetMs:       n.Budget.Milliseconds(),
 		RedirectStatus: int32(n.RedirectStatus),
+		NoHeaders:      n.NoHeaders,
+		Rechecks:       n.Rechecks,
 	}
 	if n.URL != nil {
 		v.Url = n.URL.String()

@@ -43,7 +43,7 @@ type Defaults struct {
 // Node is a streaming server or proxy that may ask.
 type Node struct {
 	Name   string
-	Caller string // astra | nginx | caddy | traefik
+	Caller string // astra | flussonic | nginx | caddy | traefik
 	// From are the addresses that the question itself may come from; empty means none.
 	From []netip.Prefix
 	// Edge that this node belongs to, "" for any.
@@ -63,6 +63,10 @@ type Node struct {
 	Hold           time.Duration
 	Budget         time.Duration
 	RedirectStatus int
+	// NoHeaders keeps user and limit from Flussonic.
+	NoHeaders bool
+	// Rechecks: the caller asks again when the lease that it was told is over.
+	Rechecks bool
 }
 
 // ShowsLife says whether the node's caller gives signs of life after the opening.

@@ -3,6 +3,7 @@ package edge
 import (
 	"usher.internal/services/edge/internal/caller"
 	"usher.internal/services/edge/internal/caller/astra"
+	"usher.internal/services/edge/internal/caller/flussonic"
 	"usher.internal/services/edge/internal/caller/forwardauth"
 )
 
@@ -11,6 +12,7 @@ import (
 func callers() []caller.Adapter {
 	return []caller.Adapter{
 		astra.Adapter{},
+		flussonic.Adapter{},
 		forwardauth.Nginx(),
 		forwardauth.Caddy(),
 		forwardauth.Traefik(),

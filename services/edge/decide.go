@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -22,11 +23,14 @@ func (s *Service) decide(ctx context.Context, q *question) access.Decision {
 		if s.remembers(ses, now) {
 			ses.sign(now)
 			q.memory = true
-			return ses.grant.Load().answer()
+			return ses.answer(now)
 		}
 		// Asked again as it was opened: a check may know the viewer by the whole query, or by a
 		// path that was signed for the playlist and not for its segments.
 		q.Token, q.Path, q.Query = ses.token, ses.path, ses.query
+		if q.Update {
+			q.prefix = ses.prefix // the device stays the one that it was opened by
+		}
 	}
 	if ses == nil && q.bare() && !q.rule.tokenless {
 		return s.unfollowed(ctx, q)
@@ -121,7 +125,7 @@ func (s *Service) lead(ctx context.Context, q *question, k access.Key) access.De
 		if s.remembers(ses, now) {
 			ses.sign(now)
 			q.memory = true
-			return ses.grant.Load().answer()
+			return ses.answer(now)
 		}
 	}
 	if d, ok := s.denials.get(k, now, q.view.revision); ok {
@@ -212,7 +216,8 @@ func (s *Service) admit(q *question, ses *session, d access.Decision, sent insta
 	}
 	g := &grant{
 		session: d.Session, decision: d.ID, reason: d.Reason, realm: shared(d.Realm), user: d.User,
-		name: d.SessionName, stream: d.Stream, revision: d.Revision, unaccounted: d.Unaccounted,
+		name: d.SessionName, stream: d.Stream, limit: int32(min(d.MaxSessions, math.MaxInt32)),
+		revision: d.Revision, unaccounted: d.Unaccounted,
 		until: sent.add(shorten(d.Lease)), confirmed: sent,
 	}
 	if g.name == g.user {
@@ -222,6 +227,7 @@ func (s *Service) admit(q *question, ses *session, d access.Decision, sent insta
 	if over && why == access.CloseZapped {
 		kept.zapped.CompareAndSwap(0, int64(s.now()))
 	}
+	d.Lease = g.until.since(s.now()) // what the caller may rely on is what we do
 	return d
 }
 
@@ -237,7 +243,9 @@ func (s *Service) overtaken(q *question, d access.Decision, why access.CloseReas
 // keep stores a grant: in its running session, or in a new one.
 func (s *Service) keep(q *question, ses *session, g *grant) *session {
 	now := s.now()
+	silence := int64(q.node.Silence(g.until.since(now)))
 	if ses != nil && ses.grant.Load().session == g.session && ses.zapped.Load() == 0 {
+		ses.silence.Store(silence)
 		ses.grant.Store(g)
 		ses.sign(now)
 		return ses
@@ -246,7 +254,7 @@ func (s *Service) keep(q *question, ses *session, g *grant) *session {
 	n := &session{
 		key: q.Key, stream: unique.Make(q.Stream), ua: unique.Make(q.UserAgent), prefix: q.prefix,
 		device: strings.Clone(q.Device), node: q.node.Name,
-		silence: q.node.Silence(), reported: now, renewed: now,
+		rechecks: q.node.Rechecks, reported: now, renewed: now,
 	}
 	opening := strings.Join([]string{q.Path, q.Query}, "") // one copy for both; + would keep the header block where one is empty
 	n.path, n.query = opening[:len(q.Path)], opening[len(q.Path):]
@@ -258,6 +266,7 @@ func (s *Service) keep(q *question, ses *session, g *grant) *session {
 	if q.CallerSession == "" && !q.node.ByToken {
 		n.trail = trail(s.keyer, q)
 	}
+	n.silence.Store(silence)
 	n.grant.Store(g)
 	n.sign(now)
 	s.table.put(n)

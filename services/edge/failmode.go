@@ -35,6 +35,7 @@ func (s *Service) failed(ctx context.Context, q *question, ses *session, cause e
 	case q.rule.fail == access.FailGrace && old != nil && now.since(old.confirmed) < q.rule.grace:
 		d.Outcome, d.Reason = access.Allow, access.Grace
 	}
+	d.Unknown = d.Outcome != access.Allow && q.rule.fail == access.FailGrace
 	d.Text = d.Reason.Text()
 	s.metrics.failed(q.rule.fail, d.Outcome)
 	s.log.DebugContext(ctx, "no worker answered", slog.String(telemetry.Node, q.Node),
@@ -57,6 +58,7 @@ func (s *Service) prolong(q *question, ses *session, old *grant, d *access.Decis
 		name: d.SessionName, revision: d.Revision, unaccounted: d.Unaccounted,
 		until: now.add(shorten(failLease)),
 	}
+	d.Lease = g.until.since(now)
 	if old != nil {
 		g.confirmed, g.stream = old.confirmed, old.stream
 		g.unaccounted = g.unaccounted || old.unaccounted

@@ -141,7 +141,7 @@ func (w *sweeper) look(ses *session, now instant, last bool) {
 		}
 		return
 	}
-	if now.since(at) >= ses.silence && !last {
+	if silence := time.Duration(ses.silence.Load()); now.since(at) >= silence && !last {
 		if w.s.table.remove(ses) && g.session != uuid.Nil {
 			w.close(sign{ses: ses, id: g.session, at: at, close: access.CloseIdle})
 		}
@@ -150,7 +150,7 @@ func (w *sweeper) look(ses *session, now instant, last bool) {
 	if g.session == uuid.Nil || at == ses.reported {
 		return
 	}
-	if last || now.since(ses.renewed) >= renewal(ses.silence) {
+	if last || now.since(ses.renewed) >= renewal(time.Duration(ses.silence.Load())) {
 		w.renewals = append(w.renewals, sign{ses: ses, id: g.session, at: at})
 	}
 }

@@ -61,15 +61,27 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// The caller opens its next connection, and finds whoever took over.
 		w.Header()["Connection"] = []string{"close"}
 	}
-	if r.ContentLength != 0 {
-		// Nobody reads the body of a question: without this, net/http waits for all of it before it answers.
-		w.Header()["Connection"] = []string{"close"}
-	}
 	q := &question{asked: begin, method: r.Method, parent: r.Header.Get("Traceparent")}
+	if r.ContentLength != 0 {
+		s.body(w, a)
+	}
 	q.Region, q.Edge, q.Caller = s.cfg.Region, s.cfg.Name, a.Kind()
 	d := s.answer(r, a, name, q)
 	a.Answer(w, q.node, &d)
 	s.metrics.answered(q, &d, time.Since(begin))
+}
+
+// body readies the connection for a question with a body. Where the adapter reads none,
+// net/http would wait for all of it before it answers; where it does, a body that drips
+// must not cost more than the caller's budget.
+func (s *Service) body(w http.ResponseWriter, a caller.Adapter) {
+	if _, reads := a.(caller.BodyReader); !reads {
+		w.Header()["Connection"] = []string{"close"}
+		return
+	}
+	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.Budget() - answerTime)); err != nil {
+		w.Header()["Connection"] = []string{"close"}
+	}
 }
 
 // answer finds the node, reads the question and decides it.
@@ -133,7 +145,7 @@ func (s *Service) refuse(ctx context.Context, q *question, from netip.Addr, reas
 		q.Node = ""
 	}
 	id, fresh := s.refusals.note(refusal{from, node, reason}, now, s.newID)
-	d := access.Decision{ID: id, Outcome: access.Deny, Reason: reason, Text: step.Text}
+	d := access.Decision{ID: id, Outcome: access.Deny, Reason: reason, Text: step.Text, Unknown: reason == access.Unavailable}
 	if q.view != nil {
 		d.Revision = q.view.revision
 	}
@@ -170,7 +182,13 @@ func (s *Service) crashed(ctx context.Context, w http.ResponseWriter, a caller.A
 	s.metrics.crashes.WithLabelValues().Inc()
 	s.log.ErrorContext(ctx, "panic while answering a question", slog.String(telemetry.Caller, a.Kind()),
 		slog.Any(telemetry.Panic, p), slog.String(telemetry.Stack, string(debug.Stack())))
-	refuser{}.Answer(w, nil, &access.Decision{ID: s.newID(), Outcome: access.Deny, Reason: access.Unavailable})
+	d := &access.Decision{ID: s.newID(), Outcome: access.Deny, Reason: access.Unavailable, Unknown: true}
+	defer func() {
+		if recover() != nil { // it was the adapter's answer that panicked
+			refuser{}.Answer(w, nil, d)
+		}
+	}()
+	a.Answer(w, nil, d)
 }
 
 // route reads /v1/<caller>/<node> with anything below it.

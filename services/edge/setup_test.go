@@ -39,6 +39,7 @@ func projection() *usherv1.Projection {
 		Revision: 1,
 		Nodes: []*usherv1.NodeView{
 			{Name: "n1", Caller: "astra", From: []string{"10.1.0.0/16"}, HoldMs: (6 * time.Hour).Milliseconds()},
+			{Name: "fl1", Caller: "flussonic", From: []string{"10.3.0.1/32"}, IdleMs: 60_000, Rechecks: true},
 			{Name: "web1", Caller: "nginx", From: []string{"10.2.0.1/32", "2001:db8::/32"}, IdleMs: 60_000},
 			{Name: "web2", Caller: "nginx", From: []string{"10.2.0.2/32"}, IdleMs: 60_000},
 			{Name: "strict", Caller: "nginx", From: []string{"10.2.0.1/32"}, Segments: "token"},

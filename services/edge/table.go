@@ -34,8 +34,9 @@ type session struct {
 	path       string // of the opening, as is query: re-decisions are asked with them
 	query      string
 	node       string
-	silence    time.Duration // idle, or hold
+	rechecks   bool // the caller asks again by itself, seldom
 
+	silence  atomic.Int64 // a duration: how long it may show no life
 	grant    atomic.Pointer[grant]
 	lastSign atomic.Int64 // instant
 	requests atomic.Int64
@@ -60,6 +61,7 @@ type grant struct {
 	user     string
 	name     string
 	stream   string // the stream's own name where the viewer asked by an alias, else ""
+	limit    int32  // sessions of the user at once, 0 if not said
 	revision int64
 	until    instant // answers from memory are given till then
 	// confirmed is when a worker said so last; grace counts from there.
@@ -73,7 +75,8 @@ func (s *session) fits(q *question) bool {
 	if s.stream.Value() != q.Stream || s.device != q.Device {
 		return false
 	}
-	if s.device == "" && (s.prefix != q.prefix || s.ua.Value() != q.UserAgent) {
+	// A caller that asks again about its own session vouches for it: the viewer may have moved.
+	if s.device == "" && !q.Update && (s.prefix != q.prefix || s.ua.Value() != q.UserAgent) {
 		return false
 	}
 	return q.Token == "" || subtle.ConstantTimeCompare([]byte(s.token), []byte(q.Token)) == 1
@@ -90,10 +93,18 @@ func (s *session) sign(now instant) {
 	s.requests.Add(1)
 }
 
-func (g *grant) answer() access.Decision {
+// answer is what the session is told from memory: its lease is what is left of it, or of the
+// tolerance where it was zapped.
+func (s *session) answer(now instant) access.Decision {
+	g := s.grant.Load()
+	left := g.until.since(now)
+	if z := s.zapped.Load(); z != 0 {
+		left = min(left, instant(z).add(tolerance).since(now))
+	}
 	return access.Decision{
 		ID: g.decision, Outcome: access.Allow, Reason: g.reason, Realm: g.realm, User: g.user,
 		SessionName: g.name, Session: g.session, Revision: g.revision, Unaccounted: g.unaccounted,
+		MaxSessions: int(g.limit), Lease: max(left, time.Second),
 	}
 }
 

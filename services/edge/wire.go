@@ -18,6 +18,7 @@ func message(q *question) *usherv1.AuthRequest {
 		Ip: q.IP.String(), UserAgent: q.UserAgent, Referer: q.Referer, Device: q.device(),
 		Channel: q.Channel, CallerSession: q.CallerSession, Protocol: q.Protocol,
 		ReceivedUnixUs: q.Received.UnixMicro(), KnownStream: q.Known,
+		Action: string(q.Action), Update: q.Update, Archive: archive(q.Archive),
 	}
 	if q.Session != uuid.Nil {
 		m.SessionId = q.Session[:]
@@ -26,6 +27,18 @@ func message(q *question) *usherv1.AuthRequest {
 		m.Replaces = q.Replaces[:]
 	}
 	return m
+}
+
+// archive is the recorded part as it goes to a worker, nil for the live stream.
+func archive(a access.Archive) *usherv1.Archive {
+	kind, asked := map[access.ArchiveKind]usherv1.Archive_Kind{
+		access.Range: usherv1.Archive_KIND_RANGE, access.From: usherv1.Archive_KIND_FROM,
+		access.Back: usherv1.Archive_KIND_BACK, access.Unknown: usherv1.Archive_KIND_UNSPECIFIED,
+	}[a.Kind]
+	if !asked {
+		return nil
+	}
+	return &usherv1.Archive{Kind: kind, Start: a.Start, Length: a.Length}
 }
 
 // sound says whether a decided reply can be acted on: a reply that is none must not
@@ -50,6 +63,7 @@ func decision(r *usherv1.AuthReply) access.Decision {
 		Reason: access.Reason(shared(r.GetReason())), Text: r.GetText(), Realm: r.GetRealm(), User: r.GetUser(),
 		SessionName: r.GetSessionName(), MaxSessions: int(r.GetMaxSessions()),
 		Stream: shared(r.GetStream()), Location: r.GetLocation(), Revision: r.GetPolicyRevision(), Unaccounted: r.GetUnaccounted(),
+		Unknown: r.GetUnknown(),
 	}
 	if d.Outcome == access.Allow {
 		d.Session = idOf(r.GetSessionId())

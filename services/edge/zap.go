@@ -41,6 +41,13 @@ func (s *Service) remembers(ses *session, now instant) bool {
 // that the device went to showed life last.
 func (s *Service) zap(ses *session, now instant) zapState {
 	since := now.since(instant(ses.zapped.Load()))
+	if ses.rechecks {
+		// Its caller asks about sessions that it still serves, and too seldom to tell more.
+		if since < tolerance {
+			return trails
+		}
+		return playsOn
+	}
 	switch {
 	case now.since(instant(ses.lastSign.Load())) >= continuous:
 		return cameBack

@@ -49,6 +49,9 @@ func toRequest(region, edge string, m *usherv1.AuthRequest) (*access.Request, er
 		CallerSession: access.Clean(m.GetCallerSession(), access.MaxName),
 		Protocol:      access.Clean(m.GetProtocol(), access.MaxName),
 		Received:      time.UnixMicro(m.GetReceivedUnixUs()),
+		Action:        action(m.GetAction()),
+		Update:        m.GetUpdate(),
+		Archive:       archive(m.GetArchive()),
 	}
 	if asked := m.GetRegion(); nats.CheckToken("region", asked) == nil {
 		r.Region = asked
@@ -60,6 +63,30 @@ func toRequest(region, edge string, m *usherv1.AuthRequest) (*access.Request, er
 		return r, err
 	}
 	return r, checkSizes(m)
+}
+
+// action reads what the viewer wants; what this version does not know is nobody's right.
+func action(text string) access.Action {
+	if text == "" {
+		return access.Play
+	}
+	return access.Action(access.Clean(text, access.MaxName))
+}
+
+func archive(m *usherv1.Archive) access.Archive {
+	if m == nil {
+		return access.Archive{}
+	}
+	a := access.Archive{Kind: access.Unknown, Start: m.GetStart(), Length: m.GetLength()}
+	switch m.GetKind() {
+	case usherv1.Archive_KIND_RANGE:
+		a.Kind = access.Range
+	case usherv1.Archive_KIND_FROM:
+		a.Kind = access.From
+	case usherv1.Archive_KIND_BACK:
+		a.Kind = access.Back
+	}
+	return a
 }
 
 // readIDs reads the id first: whatever else is wrong, the row stands under it.

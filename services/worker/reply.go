@@ -51,7 +51,7 @@ func (a *answerer) reply(q *question, r admission.Result) *usherv1.AuthReply {
 	}
 	m.Location = onDeny(v.Rule, r.Reason)
 	if same {
-		m.Location = v.Location
+		m.Location, m.Unknown = v.Location, v.Unknown
 	}
 	return m
 }

@@ -20,6 +20,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type Archive_Kind int32
+
+const (
+	Archive_KIND_UNSPECIFIED Archive_Kind = 0 // somewhere in the archive: the caller does not say where
+	Archive_KIND_RANGE       Archive_Kind = 1 // from start, length long
+	Archive_KIND_FROM        Archive_Kind = 2 // from start on
+	Archive_KIND_BACK        Archive_Kind = 3 // from length before now on
+)
+
+// Enum value maps for Archive_Kind.
+var (
+	Archive_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_RANGE",
+		2: "KIND_FROM",
+		3: "KIND_BACK",
+	}
+	Archive_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_RANGE":       1,
+		"KIND_FROM":        2,
+		"KIND_BACK":        3,
+	}
+)
+
+func (x Archive_Kind) Enum() *Archive_Kind {
+	p := new(Archive_Kind)
+	*p = x
+	return p
+}
+
+func (x Archive_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Archive_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_usher_v1_auth_proto_enumTypes[0].Descriptor()
+}
+
+func (Archive_Kind) Type() protoreflect.EnumType {
+	return &file_usher_v1_auth_proto_enumTypes[0]
+}
+
+func (x Archive_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Archive_Kind.Descriptor instead.
+func (Archive_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_usher_v1_auth_proto_rawDescGZIP(), []int{1, 0}
+}
+
 type AuthReply_Status int32
 
 const (
@@ -62,11 +114,11 @@ func (x AuthReply_Status) String() string {
 }
 
 func (AuthReply_Status) Descriptor() protoreflect.EnumDescriptor {
-	return file_usher_v1_auth_proto_enumTypes[0].Descriptor()
+	return file_usher_v1_auth_proto_enumTypes[1].Descriptor()
 }
 
 func (AuthReply_Status) Type() protoreflect.EnumType {
-	return &file_usher_v1_auth_proto_enumTypes[0]
+	return &file_usher_v1_auth_proto_enumTypes[1]
 }
 
 func (x AuthReply_Status) Number() protoreflect.EnumNumber {
@@ -75,7 +127,7 @@ func (x AuthReply_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AuthReply_Status.Descriptor instead.
 func (AuthReply_Status) EnumDescriptor() ([]byte, []int) {
-	return file_usher_v1_auth_proto_rawDescGZIP(), []int{1, 0}
+	return file_usher_v1_auth_proto_rawDescGZIP(), []int{2, 0}
 }
 
 // AuthRequest travels on usher.v1.auth.<asked region>.<edge>. Text is valid
@@ -105,6 +157,9 @@ type AuthRequest struct {
 	Protocol       string                 `protobuf:"bytes,21,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	ReceivedUnixUs int64                  `protobuf:"varint,22,opt,name=received_unix_us,json=receivedUnixUs,proto3" json:"received_unix_us,omitempty"` // edge's clock
 	KnownStream    string                 `protobuf:"bytes,24,opt,name=known_stream,json=knownStream,proto3" json:"known_stream,omitempty"`             // of a running session: the stream that its name led to when it opened
+	Action         string                 `protobuf:"bytes,30,opt,name=action,proto3" json:"action,omitempty"`                                          // play | publish; "" is play
+	Update         bool                   `protobuf:"varint,31,opt,name=update,proto3" json:"update,omitempty"`                                         // the caller asks again about a session that it has
+	Archive        *Archive               `protobuf:"bytes,32,opt,name=archive,proto3" json:"archive,omitempty"`                                        // the recorded part that is asked for; none: the live stream
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -300,6 +355,88 @@ func (x *AuthRequest) GetKnownStream() string {
 	return ""
 }
 
+func (x *AuthRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *AuthRequest) GetUpdate() bool {
+	if x != nil {
+		return x.Update
+	}
+	return false
+}
+
+func (x *AuthRequest) GetArchive() *Archive {
+	if x != nil {
+		return x.Archive
+	}
+	return nil
+}
+
+// Archive is a recorded part of a stream, in seconds.
+type Archive struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          Archive_Kind           `protobuf:"varint,1,opt,name=kind,proto3,enum=usher.v1.Archive_Kind" json:"kind,omitempty"`
+	Start         int64                  `protobuf:"varint,2,opt,name=start,proto3" json:"start,omitempty"` // Unix time
+	Length        int64                  `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Archive) Reset() {
+	*x = Archive{}
+	mi := &file_usher_v1_auth_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Archive) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Archive) ProtoMessage() {}
+
+func (x *Archive) ProtoReflect() protoreflect.Message {
+	mi := &file_usher_v1_auth_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Archive.ProtoReflect.Descriptor instead.
+func (*Archive) Descriptor() ([]byte, []int) {
+	return file_usher_v1_auth_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Archive) GetKind() Archive_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Archive_KIND_UNSPECIFIED
+}
+
+func (x *Archive) GetStart() int64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *Archive) GetLength() int64 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
 // AuthReply answers an AuthRequest.
 type AuthReply struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -318,14 +455,15 @@ type AuthReply struct {
 	PolicyRevision int64                  `protobuf:"varint,13,opt,name=policy_revision,json=policyRevision,proto3" json:"policy_revision,omitempty"`
 	Unaccounted    bool                   `protobuf:"varint,14,opt,name=unaccounted,proto3" json:"unaccounted,omitempty"`
 	WorkerUnixMs   int64                  `protobuf:"varint,15,opt,name=worker_unix_ms,json=workerUnixMs,proto3" json:"worker_unix_ms,omitempty"`
-	Stream         string                 `protobuf:"bytes,18,opt,name=stream,proto3" json:"stream,omitempty"` // the stream's own name where the viewer asked by an alias, else empty
+	Stream         string                 `protobuf:"bytes,18,opt,name=stream,proto3" json:"stream,omitempty"`    // the stream's own name where the viewer asked by an alias, else empty
+	Unknown        bool                   `protobuf:"varint,30,opt,name=unknown,proto3" json:"unknown,omitempty"` // a denial because nobody could tell, and not for its own sake
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *AuthReply) Reset() {
 	*x = AuthReply{}
-	mi := &file_usher_v1_auth_proto_msgTypes[1]
+	mi := &file_usher_v1_auth_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -337,7 +475,7 @@ func (x *AuthReply) String() string {
 func (*AuthReply) ProtoMessage() {}
 
 func (x *AuthReply) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_auth_proto_msgTypes[1]
+	mi := &file_usher_v1_auth_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -350,7 +488,7 @@ func (x *AuthReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthReply.ProtoReflect.Descriptor instead.
 func (*AuthReply) Descriptor() ([]byte, []int) {
-	return file_usher_v1_auth_proto_rawDescGZIP(), []int{1}
+	return file_usher_v1_auth_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *AuthReply) GetStatus() AuthReply_Status {
@@ -465,11 +603,18 @@ func (x *AuthReply) GetStream() string {
 	return ""
 }
 
+func (x *AuthReply) GetUnknown() bool {
+	if x != nil {
+		return x.Unknown
+	}
+	return false
+}
+
 var File_usher_v1_auth_proto protoreflect.FileDescriptor
 
 const file_usher_v1_auth_proto_rawDesc = "" +
 	"\n" +
-	"\x13usher/v1/auth.proto\x12\busher.v1\"\xed\x04\n" +
+	"\x13usher/v1/auth.proto\x12\busher.v1\"\xca\x05\n" +
 	"\vAuthRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12\x12\n" +
@@ -497,7 +642,20 @@ const file_usher_v1_auth_proto_rawDesc = "" +
 	"\x0ecaller_session\x18\x14 \x01(\tR\rcallerSession\x12\x1a\n" +
 	"\bprotocol\x18\x15 \x01(\tR\bprotocol\x12(\n" +
 	"\x10received_unix_us\x18\x16 \x01(\x03R\x0ereceivedUnixUs\x12!\n" +
-	"\fknown_stream\x18\x18 \x01(\tR\vknownStream\"\xf4\x04\n" +
+	"\fknown_stream\x18\x18 \x01(\tR\vknownStream\x12\x16\n" +
+	"\x06action\x18\x1e \x01(\tR\x06action\x12\x16\n" +
+	"\x06update\x18\x1f \x01(\bR\x06update\x12+\n" +
+	"\aarchive\x18  \x01(\v2\x11.usher.v1.ArchiveR\aarchive\"\xaf\x01\n" +
+	"\aArchive\x12*\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x16.usher.v1.Archive.KindR\x04kind\x12\x14\n" +
+	"\x05start\x18\x02 \x01(\x03R\x05start\x12\x16\n" +
+	"\x06length\x18\x03 \x01(\x03R\x06length\"J\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"KIND_RANGE\x10\x01\x12\r\n" +
+	"\tKIND_FROM\x10\x02\x12\r\n" +
+	"\tKIND_BACK\x10\x03\"\x8e\x05\n" +
 	"\tAuthReply\x122\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x1a.usher.v1.AuthReply.StatusR\x06status\x12\x1f\n" +
 	"\vdecision_id\x18\x02 \x01(\fR\n" +
@@ -517,7 +675,8 @@ const file_usher_v1_auth_proto_rawDesc = "" +
 	"\x0fpolicy_revision\x18\r \x01(\x03R\x0epolicyRevision\x12 \n" +
 	"\vunaccounted\x18\x0e \x01(\bR\vunaccounted\x12$\n" +
 	"\x0eworker_unix_ms\x18\x0f \x01(\x03R\fworkerUnixMs\x12\x16\n" +
-	"\x06stream\x18\x12 \x01(\tR\x06stream\"}\n" +
+	"\x06stream\x18\x12 \x01(\tR\x06stream\x12\x18\n" +
+	"\aunknown\x18\x1e \x01(\bR\aunknown\"}\n" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTATUS_DECIDED\x10\x01\x12\x0f\n" +
@@ -538,20 +697,24 @@ func file_usher_v1_auth_proto_rawDescGZIP() []byte {
 	return file_usher_v1_auth_proto_rawDescData
 }
 
-var file_usher_v1_auth_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_usher_v1_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_usher_v1_auth_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_usher_v1_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_usher_v1_auth_proto_goTypes = []any{
-	(AuthReply_Status)(0), // 0: usher.v1.AuthReply.Status
-	(*AuthRequest)(nil),   // 1: usher.v1.AuthRequest
-	(*AuthReply)(nil),     // 2: usher.v1.AuthReply
+	(Archive_Kind)(0),     // 0: usher.v1.Archive.Kind
+	(AuthReply_Status)(0), // 1: usher.v1.AuthReply.Status
+	(*AuthRequest)(nil),   // 2: usher.v1.AuthRequest
+	(*Archive)(nil),       // 3: usher.v1.Archive
+	(*AuthReply)(nil),     // 4: usher.v1.AuthReply
 }
 var file_usher_v1_auth_proto_depIdxs = []int32{
-	0, // 0: usher.v1.AuthReply.status:type_name -> usher.v1.AuthReply.Status
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	3, // 0: usher.v1.AuthRequest.archive:type_name -> usher.v1.Archive
+	0, // 1: usher.v1.Archive.kind:type_name -> usher.v1.Archive.Kind
+	1, // 2: usher.v1.AuthReply.status:type_name -> usher.v1.AuthReply.Status
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_usher_v1_auth_proto_init() }
@@ -564,8 +727,8 @@ func file_usher_v1_auth_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_usher_v1_auth_proto_rawDesc), len(file_usher_v1_auth_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   2,
+			NumEnums:      2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

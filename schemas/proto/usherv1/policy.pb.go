@@ -246,7 +246,9 @@ type NodeView struct {
 	IdleMs         int64                  `protobuf:"varint,13,opt,name=idle_ms,json=idleMs,proto3" json:"idle_ms,omitempty"`
 	HoldMs         int64                  `protobuf:"varint,14,opt,name=hold_ms,json=holdMs,proto3" json:"hold_ms,omitempty"`
 	BudgetMs       int64                  `protobuf:"varint,15,opt,name=budget_ms,json=budgetMs,proto3" json:"budget_ms,omitempty"`
-	RedirectStatus int32                  `protobuf:"varint,16,opt,name=redirect_status,json=redirectStatus,proto3" json:"redirect_status,omitempty"` // Astra: 403 or 302 beside X-Location; 0 default
+	RedirectStatus int32                  `protobuf:"varint,16,opt,name=redirect_status,json=redirectStatus,proto3" json:"redirect_status,omitempty"` // Astra: 403 or 302 beside X-Location; Flussonic: 302 to send it at all; 0 default
+	NoHeaders      bool                   `protobuf:"varint,30,opt,name=no_headers,json=noHeaders,proto3" json:"no_headers,omitempty"`                // Flussonic: tell it neither user nor limit
+	Rechecks       bool                   `protobuf:"varint,31,opt,name=rechecks,proto3" json:"rechecks,omitempty"`                                   // the caller asks again when the lease that it was told is over: its sign of life
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -393,6 +395,20 @@ func (x *NodeView) GetRedirectStatus() int32 {
 	return 0
 }
 
+func (x *NodeView) GetNoHeaders() bool {
+	if x != nil {
+		return x.NoHeaders
+	}
+	return false
+}
+
+func (x *NodeView) GetRechecks() bool {
+	if x != nil {
+		return x.Rechecks
+	}
+	return false
+}
+
 type StreamView struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Match         string                 `protobuf:"bytes,1,opt,name=match,proto3" json:"match,omitempty"`
@@ -511,7 +527,7 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"\n" +
 	"NamesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc2\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfd\x03\n" +
 	"\bNodeView\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06caller\x18\x02 \x01(\tR\x06caller\x12\x12\n" +
@@ -529,7 +545,10 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"\aidle_ms\x18\r \x01(\x03R\x06idleMs\x12\x17\n" +
 	"\ahold_ms\x18\x0e \x01(\x03R\x06holdMs\x12\x1b\n" +
 	"\tbudget_ms\x18\x0f \x01(\x03R\bbudgetMs\x12'\n" +
-	"\x0fredirect_status\x18\x10 \x01(\x05R\x0eredirectStatus\"\xe2\x01\n" +
+	"\x0fredirect_status\x18\x10 \x01(\x05R\x0eredirectStatus\x12\x1d\n" +
+	"\n" +
+	"no_headers\x18\x1e \x01(\bR\tnoHeaders\x12\x1a\n" +
+	"\brechecks\x18\x1f \x01(\bR\brechecks\"\xe2\x01\n" +
 	"\n" +
 	"StreamView\x12\x14\n" +
 	"\x05match\x18\x01 \x01(\tR\x05match\x12%\n" +

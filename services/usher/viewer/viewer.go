@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"usher.internal/libs/match"
 	"usher.internal/libs/policy"
 )
 
@@ -37,7 +38,10 @@ func Question(n *policy.Node, v Viewer, base string) (*http.Request, error) {
 		return nil, fmt.Errorf("%q is no address of a stream: give one such as https://tv.example.com/hls/news/index.m3u8?token=x, or its path", v.URL)
 	}
 	target := base + "/v1/" + n.Caller + "/" + n.Name
-	if n.Caller == "astra" && u.RawQuery != "" {
+	switch {
+	case n.Caller == "flussonic":
+		target += "?" + flussonic(n, v, u)
+	case n.Caller == "astra" && u.RawQuery != "":
 		target += "?" + u.RawQuery
 	}
 	r, err := http.NewRequest(http.MethodGet, target, nil) //nolint:noctx // a description, not sent with this context
@@ -48,12 +52,42 @@ func Question(n *policy.Node, v Viewer, base string) (*http.Request, error) {
 		r.Header[name] = slices.Clone(values)
 	}
 	r.RemoteAddr = netip.AddrPortFrom(peer(n), 1).String()
-	if n.Caller == "astra" {
+	switch n.Caller {
+	case "flussonic":
+	case "astra":
 		astra(r.Header, v, u)
-	} else {
+	default:
 		forwardAuth(r.Header, n, v, u)
 	}
 	return r, nil
+}
+
+// flussonic is what Flussonic asks when the viewer opens a session: the stream is its
+// own, read out of the path as it reads it.
+func flussonic(n *policy.Node, v Viewer, u *url.URL) string {
+	name := v.Channel
+	if name == "" && n.URL != nil {
+		name, _ = n.URL.Stream(u.EscapedPath())
+	} else if name == "" {
+		name, _ = match.DefaultStream(u.EscapedPath())
+	}
+	ip := v.IP
+	if !ip.IsValid() {
+		ip = policy.ExampleIP // it always tells an address
+	}
+	q := url.Values{
+		"name": {name}, "proto": {"hls"}, "ip": {ip.String()}, "request_type": {"new_session"}, "request_number": {"0"},
+		"session_id": {"00000000-0000-4000-8000-000000000001"}, "stream_clients": {"1"}, "total_clients": {"1"},
+	}
+	for field, value := range map[string]string{
+		"token": u.Query().Get("token"), "qs": u.RawQuery, "user_agent": v.UserAgent, "host": u.Host,
+		"referer": v.Header.Get("Referer"),
+	} {
+		if value != "" {
+			q.Set(field, value)
+		}
+	}
+	return q.Encode()
 }
 
 func astra(h http.Header, v Viewer, u *url.URL) {

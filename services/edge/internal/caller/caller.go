@@ -25,12 +25,19 @@ type Adapter interface {
 	Budget() time.Duration
 	// Parse reads the question: Stream, Token, Query, Path, Host, IP, UserAgent,
 	// Referer, Device (only if the node names a place for it), Channel,
-	// CallerSession. peer is the TCP peer, unmapped and without zone, and has been found
+	// CallerSession, and Action, Update, Archive where the caller knows of them. peer is the TCP peer, unmapped and without zone, and has been found
 	// in the node's `from` already. The error is always a *Bad.
 	Parse(r *http.Request, n *Node, peer netip.Addr, q *access.Request) error
 	// Answer writes the decision so that this caller understands it, and nothing
 	// that it could take for "auth service is away". n is nil when the node is not known.
 	Answer(w http.ResponseWriter, n *Node, d *access.Decision)
+}
+
+// BodyReader is an Adapter whose questions may have a body. Parse reads it whole, within a
+// deadline that the edge has set, and bounds its size.
+type BodyReader interface {
+	Adapter
+	ReadsBody()
 }
 
 // Bad is a question that cannot be understood, or that could be understood in

@@ -38,8 +38,14 @@ type Node struct {
 	Idle, Hold time.Duration
 	// Budget is how long the caller may be kept waiting.
 	Budget time.Duration
-	// RedirectStatus is what goes with a redirect towards Astra, 0 for the default.
+	// RedirectStatus is what goes with a redirect towards Astra, 0 for the default; towards
+	// Flussonic a redirect is sent only where it is 302.
 	RedirectStatus int
+	// NoHeaders keeps user and limit from Flussonic (`headers: off`).
+	NoHeaders bool
+	// Rechecks says that the caller asks again when the lease that it was told is over:
+	// that is its next sign of life.
+	Rechecks bool
 }
 
 // Defaults of a node where the projection leaves a field empty.
@@ -70,6 +76,8 @@ func Compile(v *usherv1.NodeView, budget time.Duration) (*Node, error) {
 		Hold:           millis(v.GetHoldMs(), 0),
 		Budget:         min(max(millis(v.GetBudgetMs(), budget), minBudget), maxBudget),
 		RedirectStatus: int(v.GetRedirectStatus()),
+		NoHeaders:      v.GetNoHeaders(),
+		Rechecks:       v.GetRechecks(),
 	}
 	var err error
 	if n.From, err = prefixes(v.GetFrom()); err != nil {
@@ -142,10 +150,13 @@ func (n *Node) Stream(path string) (string, bool) {
 // Admits says whether a question may come from this TCP peer.
 func (n *Node) Admits(peer netip.Addr) bool { return within(n.From, peer) }
 
-// Silence is how long a session of this node may show no life.
-func (n *Node) Silence() time.Duration {
-	if n.Hold > 0 {
+// Silence is how long a session of this node may show no life, with this lease.
+func (n *Node) Silence(lease time.Duration) time.Duration {
+	switch {
+	case n.Hold > 0:
 		return n.Hold
+	case n.Rechecks:
+		return lease + n.Idle
 	}
 	return n.Idle
 }

@@ -20,10 +20,14 @@ func (j *judgement) ask(ctx context.Context, c *check, h *held) (s said) {
 	defer func() { j.ended(ctx, c, &s, began, recover()) }()
 	g, ok := h.grants[c.Name]
 	if ok && !j.due(&g) {
-		if g.IP != h.of.IP {
-			g = j.move(ctx, g, h.of.IP)
+		if g.IP != j.req.IP {
+			g = j.move(ctx, g, j.req.IP)
 		}
-		return j.kept(&g)
+		s = j.kept(&g)
+		if j.whole(&g) {
+			s.duration, s.text = 0, "granted at "+g.At.UTC().Format(time.DateTime)+"Z for the whole session"
+		}
+		return s
 	}
 	s = j.share(ctx, c, h)
 	switch {
@@ -39,12 +43,12 @@ func (j *judgement) ask(ctx context.Context, c *check, h *held) (s said) {
 
 // share asks the middleware, together with whoever has the same question now.
 func (j *judgement) share(ctx context.Context, c *check, h *held) said {
-	e, req, rule := j.Engine, *j.req, j.rule // the flight may outlive the judgement
+	e, req, rule, of := j.Engine, *j.req, j.rule, h.of[c] // the flight may outlive the judgement
 	end, bounded := ctx.Deadline()
 	if !bounded {
 		end = time.Now().Add(time.Minute)
 	}
-	s, err := e.flights.Do(ctx, c.flight(&req, h), c.patience(), func(ctx context.Context) (s said, err error) {
+	s, err := e.flights.Do(ctx, c.flight(&req, of, h.dues[c.Name]), c.patience(), func(ctx context.Context) (s said, err error) {
 		began := time.Now()
 		defer func() {
 			if p := recover(); p != nil {
@@ -55,13 +59,13 @@ func (j *judgement) share(ctx context.Context, c *check, h *held) said {
 				e.deps.Asked(Asking{Check: c.Check, Result: s.result, Text: s.text, Open: s.open, Took: time.Since(began)})
 			}
 		}()
-		if g, ok := e.recent(c, h); ok {
+		if g, ok := e.recent(c, of, h); ok {
 			return e.kept(&g), nil
 		}
 		s, a := e.call(ctx, c, &req)
 		s.took = time.Since(began)
-		if s.result == yes && !h.of.Who.IsZero() && s.duration > 0 {
-			e.keep(ctx, end, c, h, rule, &a, &s)
+		if s.result == yes && !of.Who.IsZero() && s.duration > 0 {
+			e.keep(ctx, end, c, of, rule, &a, &s)
 		}
 		return s, nil
 	})
@@ -84,14 +88,14 @@ func (c *check) patience() time.Duration {
 
 // flight names questions that one answer serves: the same to the upstream, and for the same
 // grant.
-func (c *check) flight(req *access.Request, h *held) string {
+func (c *check) flight(req *access.Request, of For, due bool) string {
 	key := ""
 	if k, ok := c.middleware.(middleware.Keyed); ok {
 		key = k.Key(req)
 	} else {
 		key = fmt.Sprintf("%s %s %s", req.ID, req.Query, req.Key)
 	}
-	return fmt.Sprintf("%s/%s/%d:%s/%s/%t/%s", c.Name, h.of.Who, len(h.of.Stream), h.of.Stream, h.of.IP, h.due(c), key)
+	return fmt.Sprintf("%s/%s/%d:%s/%s/%t/%s", c.Name, of.Who, len(of.Stream), of.Stream, of.IP, due, key)
 }
 
 // call puts the question to the upstream and remembers its word.
@@ -103,7 +107,7 @@ func (e *Engine) call(ctx context.Context, c *check, req *access.Request) (said,
 	case err != nil:
 		return said{result: unavailable, text: err.Error(), open: errors.Is(err, middleware.ErrOpen)}, a
 	}
-	if who := e.who(req); !who.IsZero() {
+	if who := e.who(c, req); !who.IsZero() {
 		e.deps.Known.Remember(c.Name, who, Word{
 			Allowed: a.Allowed, User: a.User, SessionName: a.SessionName, Sessions: a.Sessions, At: e.deps.Now(),
 		})

@@ -123,14 +123,20 @@ func (e *Engine) ended(ctx context.Context, c *check, s *said, began time.Time, 
 	e.deps.Observe(c.Name, result, s.took)
 }
 
-// who stands for the viewer in the memory of middlewares: his token, else his
-// query; zero if he brought neither.
-func (e *Engine) who(req *access.Request) access.Key {
-	switch {
-	case req.Token != "":
-		return e.deps.Keyer.Fingerprint(req.Token)
-	case req.Query != "":
-		return e.deps.Keyer.Key("query", req.Query)
+// who stands for the viewer in the memory of the check: what the middleware knows him by, else
+// his token, else his query; zero if he brought nothing of it.
+func (e *Engine) who(c *check, req *access.Request) access.Key {
+	identity := req.Token
+	if i, ok := c.middleware.(middleware.Identifier); ok {
+		identity = i.Identity(req)
+	} else if identity == "" {
+		identity = req.Query
 	}
-	return access.Key{}
+	switch identity {
+	case "":
+		return access.Key{}
+	case req.Token:
+		return e.deps.Keyer.Fingerprint(identity)
+	}
+	return e.deps.Keyer.Key("query", identity)
 }

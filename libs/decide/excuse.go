@@ -115,7 +115,7 @@ func (j *judgement) excuse(ctx context.Context, c *check, refused bool) (excused
 // lastWord is what the check said last of the viewer; false if there is none, or it
 // is out of reach too.
 func (j *judgement) lastWord(ctx context.Context, c *check) (Word, bool) {
-	who := j.who(j.req)
+	who := j.who(c, j.req)
 	if who.IsZero() {
 		return Word{}, false
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,42 +21,63 @@ const (
 
 // held is what earlier answers of the rule's middlewares are worth for a question.
 type held struct {
-	of     For
+	of     map[*check]For
 	grants map[string]Grant // by check
 	dues   map[string]bool  // grants that are to be asked about again
 	blind  bool             // they could not be looked up
 }
 
-// findGrants looks for what middlewares granted before. A viewer who brought neither token
-// nor query has nothing that a grant could be kept under.
+// findGrants looks for what middlewares granted before: in one question, unless they know the
+// viewer by different things. One whom a middleware knows by nothing has nothing that its
+// grant could be kept under.
 func (j *judgement) findGrants(ctx context.Context) *held {
-	h := &held{of: For{Who: j.who(j.req), Stream: j.req.Stream, IP: j.req.IP}}
-	if h.of.Who.IsZero() {
-		return h
+	h := &held{of: map[*check]For{}, grants: map[string]Grant{}, dues: map[string]bool{}}
+	var all []For
+	for _, c := range j.upstreams {
+		f := For{Who: j.who(c, j.req), Stream: j.req.Stream, IP: j.req.IP}
+		if h.of[c] = f; !f.Who.IsZero() && !slices.Contains(all, f) {
+			all = append(all, f)
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookUpTime)
 	defer cancel()
-	found, err := j.deps.Grants.Find(ctx, h.of, j.req.Session != uuid.Nil)
-	if err != nil {
-		h.blind = true
-		j.trail.add("grants", unavailable, "what middlewares granted before cannot be looked up")
-		j.deps.Log.DebugContext(ctx, "grants cannot be looked up", slog.Any("error", err))
-		return h
-	}
-	h.grants, h.dues = map[string]Grant{}, map[string]bool{}
-	now := j.deps.Now()
-	for i := range found {
-		g := &found[i]
-		known, ok := h.grants[g.Check]
-		here := g.IP == h.of.IP
-		// That of this address is the session's own; of others the one that holds longest.
-		if !g.Until.After(now) || ok && (known.IP == h.of.IP || !here && known.Until.After(g.Until)) {
-			continue
+	for _, f := range all {
+		found, err := j.deps.Grants.Find(ctx, f, j.running())
+		if err != nil {
+			h.blind = true
+			j.trail.add("grants", unavailable, "what middlewares granted before cannot be looked up")
+			j.deps.Log.DebugContext(ctx, "grants cannot be looked up", slog.Any("error", err))
+			return h
 		}
-		h.grants[g.Check], h.dues[g.Check] = *g, j.due(g)
+		for _, c := range j.upstreams {
+			if h.of[c] == f {
+				j.hold(h, c, found)
+			}
+		}
 	}
 	return h
 }
+
+// hold picks the check's grant: that of this address is the session's own, of others that
+// which holds longest.
+func (j *judgement) hold(h *held, c *check, found []Grant) {
+	for i := range found {
+		g := &found[i]
+		if g.Check != c.Name || !g.Until.After(j.deps.Now()) && !j.whole(g) {
+			continue
+		}
+		known, ok := h.grants[c.Name]
+		if ok && (known.IP == j.req.IP || g.IP != j.req.IP && known.Until.After(g.Until)) {
+			continue
+		}
+		h.grants[c.Name], h.dues[c.Name] = *g, j.due(g)
+	}
+}
+
+func (j *judgement) running() bool { return j.req.Session != uuid.Nil }
+
+// whole says whether the running session goes on by the grant until it ends itself.
+func (j *judgement) whole(g *Grant) bool { return g.Whole && j.running() }
 
 // spares says whether the check need not be asked at all.
 func (h *held) spares(c *check) bool {
@@ -63,18 +85,16 @@ func (h *held) spares(c *check) bool {
 	return ok && !h.dues[c.Name]
 }
 
-func (h *held) due(c *check) bool { return h.dues[c.Name] }
-
 // due says whether the middleware wants to be asked about its grant again.
 func (e *Engine) due(g *Grant) bool { return !g.Recheck.IsZero() && !g.Recheck.After(e.deps.Now()) }
 
 // recent is the grant that an equal question brought a moment ago: whoever looked before it
 // was kept and asks after that must not ask again.
-func (e *Engine) recent(c *check, h *held) (Grant, bool) {
-	if h.of.Who.IsZero() || h.due(c) {
+func (e *Engine) recent(c *check, of For, h *held) (Grant, bool) {
+	if of.Who.IsZero() || h.dues[c.Name] {
 		return Grant{}, false
 	}
-	for _, g := range e.deps.Grants.Recent(h.of) {
+	for _, g := range e.deps.Grants.Recent(of) {
 		if g.Check == c.Name && g.Until.After(e.deps.Now()) && !e.due(&g) {
 			return g, true
 		}
@@ -112,11 +132,11 @@ func (c *check) lifetime(a *middleware.Answer) time.Duration {
 
 // keep stores a yes before anybody hears of it. Who cannot be remembered is in the same case
 // as who cannot be counted: he may watch, but the cluster would not know it the next time.
-func (e *Engine) keep(ctx context.Context, end time.Time, c *check, h *held, r *rule, a *middleware.Answer, s *said) {
+func (e *Engine) keep(ctx context.Context, end time.Time, c *check, of For, r *rule, a *middleware.Answer, s *said) {
 	now := e.deps.Now()
 	g := Grant{
-		Check: c.Name, For: h.of, Realm: c.Realm, User: a.User, SessionName: a.SessionName, Sessions: a.Sessions,
-		At: now, Until: now.Add(s.duration),
+		Check: c.Name, For: of, Realm: c.Realm, User: a.User, SessionName: a.SessionName, Sessions: a.Sessions,
+		At: now, Until: now.Add(s.duration), Whole: a.WholeSession && c.GrantMax == 0,
 	}
 	if a.Recheck > 0 {
 		g.Recheck = now.Add(a.Recheck)

@@ -43,8 +43,8 @@ type Word struct {
 // Grants keeps, for the whole cluster, what middlewares allowed (DESIGN.md §1).
 type Grants interface {
 	// Find gives the grants that hold for f, of all checks. For a running session, which may
-	// have moved, also those of its token and stream at other addresses. It answers within
-	// ctx; an error means that nobody can tell.
+	// have moved, also those of its token and stream at other addresses, and those for the
+	// whole session that have ended. It answers within ctx; an error means that nobody can tell.
 	Find(ctx context.Context, f For, running bool) ([]Grant, error)
 	// Recent gives what this process itself kept or found for f a moment ago, without asking
 	// anybody.
@@ -56,7 +56,7 @@ type Grants interface {
 
 // For is what a grant holds for, besides its check.
 type For struct {
-	// Who is the fingerprint of the viewer's token, else of his query.
+	// Who is the fingerprint of what the middleware knows the viewer by: his token, else his query.
 	Who    access.Key
 	Stream string
 	IP     netip.Addr
@@ -73,6 +73,8 @@ type Grant struct {
 	// At is when the middleware was asked, Until when the grant ends, Recheck when it is
 	// to be asked again; zero: never while the grant holds.
 	At, Until, Recheck time.Time
+	// Whole says that a running session that it opened goes on by it also after Until.
+	Whole bool
 }
 
 // errNoStore is what the stores of an Engine say that was given none.

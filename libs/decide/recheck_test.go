@@ -79,6 +79,32 @@ func TestRecheck(t *testing.T) {
 	}
 }
 
+// A token that is worth nothing once it has run out (Smarty) is not asked about again for the
+// session that it opened; a new session is.
+func TestAGrantForTheWholeSession(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1700000100, 0)
+	answer, asked := middleware.Answer{Allowed: true, User: "u", Grant: time.Hour, WholeSession: true}, 0
+	asker := askerFunc(func(context.Context, *access.Request) (middleware.Answer, error) {
+		asked++
+		return answer, nil
+	})
+	grants := oneGrant{kept: new(Grant)}
+	e := engineOf(t, Deps{Now: func() time.Time { return now }, Grants: grants}, policy.AuthAny, access.FailDeny, asker)
+	if v := e.Decide(t.Context(), asking("t")); v.Outcome != access.Allow || asked != 1 {
+		t.Fatalf("Decide = %+v after %d questions, want an allow after one", v, asked)
+	}
+	answer, now = middleware.Answer{Text: "expired"}, now.Add(2*time.Hour)
+	running := asking("t")
+	running.Session = uuid.New()
+	if v := e.Decide(t.Context(), running); v.Outcome != access.Allow || v.User != "u" || v.Lease != time.Minute || asked != 1 {
+		t.Errorf("Decide = %+v after %d questions, want the running session to go on unasked", v, asked)
+	}
+	if v := e.Decide(t.Context(), asking("t")); v.Outcome != access.Deny || asked != 2 {
+		t.Errorf("Decide = %+v after %d questions, want a new one asked about and refused", v, asked)
+	}
+}
+
 func TestLifetime(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -62,7 +62,9 @@ const (
 	makePartitionsSQL = `SELECT usher.make_partitions(@back, @ahead)`
 	oldPartitionsSQL  = `SELECT usher.old_partitions(@parent, @keep::interval)`
 	oldClaimsSQL      = `DELETE FROM usher.claim WHERE at < now() - interval '30 days'`
-	oldKnownSQL       = `DELETE FROM usher.known WHERE at < now() - interval '30 days'`
+	// A grant for the whole session is still looked for by sessions that it opened; none lasts longer than a node's hold.
+	oldGrantsSQL = `DELETE FROM usher.middleware_grant WHERE expires_at < now() - CASE WHEN whole_session THEN interval '7 days' ELSE interval '1 minute' END`
+	oldKnownSQL  = `DELETE FROM usher.known WHERE at < now() - interval '30 days'`
 	// Directives that are over stay for the audit of what they did.
 	oldDirectivesSQL = `DELETE FROM usher.directive WHERE LEAST(revoked_at, until) < now() - interval '90 days'`
 )
@@ -85,7 +87,7 @@ func (s *Store) Maintain(ctx context.Context, keep policy.Retention) (Maintained
 			return m, err
 		}
 	}
-	for _, sql := range []string{oldClaimsSQL, oldKnownSQL, oldDirectivesSQL} {
+	for _, sql := range []string{oldClaimsSQL, oldKnownSQL, oldGrantsSQL, oldDirectivesSQL} {
 		if _, err := s.pool.Exec(ctx, sql); err != nil {
 			return m, fmt.Errorf("removing old rows: %w", unavailable(err))
 		}

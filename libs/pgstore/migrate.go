@@ -29,7 +29,9 @@ func (s *Store) Migrate(ctx context.Context) error {
 	}
 	db := stdlib.OpenDBFromPool(s.pool)
 	defer func() { _ = db.Close() }() // returns its connections to the pool, nothing to lose
-	p, err := goose.NewProvider("", db, files, goose.WithStore(versions), goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
+	p, err := goose.NewProvider("", db, files, goose.WithStore(versions), goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true),
+		// Each adds something of its own, so that one that landed after a later number may follow it.
+		goose.WithAllowOutofOrder(true))
 	if err != nil {
 		return fmt.Errorf("preparing migrations: %w", err)
 	}

@@ -38,8 +38,10 @@ type Deps struct {
 	Outbox    Outbox
 	// Claims and Known may be nil: then a token that needs a claim cannot be judged, and
 	// the fail mode grace knows nobody.
+	// Without Grants a middleware is asked at every decision.
 	Claims decide.Claims
 	Known  decide.Known
+	Grants decide.Grants
 	Keyer  *access.Keyer
 	// Telemetry gives logger, tracer and registry.
 	Telemetry *telemetry.Telemetry
@@ -89,7 +91,7 @@ func (s *Service) assemble() {
 	m := newMetrics(s.cfg.Name, s.deps.Telemetry.Registry)
 	tracer := s.deps.Telemetry.Tracer("usher.internal/services/worker")
 	deps := decide.Deps{
-		Keyer: s.deps.Keyer, Claims: s.deps.Claims, Known: s.deps.Known, HTTP: s.deps.HTTP,
+		Keyer: s.deps.Keyer, Claims: s.deps.Claims, Known: s.deps.Known, Grants: s.deps.Grants, HTTP: s.deps.HTTP,
 		Log: s.log, Now: time.Now, Tracer: tracer, Observe: m.checked,
 	}
 	databases := func() int { return 0 }

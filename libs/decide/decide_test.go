@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -105,6 +106,7 @@ type bench struct {
 	known    *decidetest.Known
 	grants   *decidetest.Grants
 	upstream *decidetest.Upstream
+	mu       sync.Mutex // guards now
 	now      time.Time
 	place    geo.Place
 	last     map[string]int
@@ -137,7 +139,7 @@ func newBenchWith(t testing.TB, source string, change func(*decide.Deps)) *bench
 	}
 	d := decide.Deps{
 		Keyer: keyer, Claims: b.claims, Known: b.known, Grants: b.grants, HTTP: b.upstream,
-		Now:   func() time.Time { return b.now },
+		Now:   b.clock,
 		Place: func(netip.Addr) geo.Place { return b.place },
 	}
 	change(&d)
@@ -149,6 +151,13 @@ func newBenchWith(t testing.TB, source string, change func(*decide.Deps)) *bench
 	return b
 }
 
+// clock is read in the background too.
+func (b *bench) clock() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.now
+}
+
 func (b *bench) set(backends map[string]decidetest.Backend) {
 	for host, backend := range backends {
 		b.upstream.Set(host, backend)
@@ -158,7 +167,9 @@ func (b *bench) set(backends map[string]decidetest.Backend) {
 func (b *bench) run(t *testing.T, c questionCase) {
 	t.Helper()
 	b.set(c.Backends)
+	b.mu.Lock()
 	b.now = b.now.Add(c.Later.Duration())
+	b.mu.Unlock()
 	b.place = geo.Place{Country: c.Country, ASN: c.ASN, Org: c.Org}
 	b.claims.Down(slices.Contains(c.Down, "claims"))
 	b.known.Down(slices.Contains(c.Down, "known"))

@@ -19,6 +19,7 @@ import (
 	"usher.internal/libs/middleware"
 	"usher.internal/libs/network"
 	"usher.internal/libs/policy"
+	"usher.internal/libs/token/jwt"
 )
 
 // Deps are what an Engine works with. Only Keyer must be given.
@@ -30,8 +31,12 @@ type Deps struct {
 	Known  Known
 	// Grants: without them a middleware is asked every time.
 	Grants Grants
-	// HTTP carries questions to middlewares; nil gives each upstream its own pool.
+	// HTTP carries questions to middlewares and fetches key sets; nil gives each its own pool.
 	HTTP nethttp.RoundTripper
+	// Keys remembers fetched key sets from one revision of the policy to the next; nil: the
+	// engine forgets them. Fetched is told when a check's keys were read last.
+	Keys    *jwt.Memory
+	Fetched func(check string, at time.Time)
 	// Place finds country and operator of an address; nil: rules on them match nothing.
 	Place func(netip.Addr) geo.Place
 	// Networks opens the policy's lists that come from files, and keeps them fresh; nil
@@ -69,6 +74,9 @@ func (d Deps) withDefaults() Deps {
 	}
 	if d.Place == nil {
 		d.Place = func(netip.Addr) geo.Place { return geo.Place{} }
+	}
+	if d.Fetched == nil {
+		d.Fetched = func(string, time.Time) {}
 	}
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
@@ -113,8 +121,8 @@ func askUpstream(ctx context.Context, c *check, req *access.Request) (middleware
 	return c.middleware.Ask(ctx, req)
 }
 
-// New makes every check of the policy ready: it reads secrets and lists of networks and opens
-// connection pools. All that cannot be opened is named in the error.
+// New makes every check of the policy ready: it reads secrets and lists of networks, opens
+// connection pools and begins to fetch key sets. All that cannot be opened is named in the error.
 func New(s *policy.Snapshot, d Deps) (*Engine, error) {
 	if d.Keyer == nil {
 		return nil, errors.New("an engine needs the cluster's keyer")

@@ -7,16 +7,7 @@ import (
 	"usher.internal/libs/middleware/http"
 	"usher.internal/libs/middleware/upstream"
 	"usher.internal/libs/policy"
-	"usher.internal/libs/token"
-	"usher.internal/libs/token/securelink"
-	"usher.internal/libs/token/securetoken"
 )
-
-// scheme is a kind of verifier.
-type scheme struct {
-	policy.Kind
-	open func(options any) (token.Verifier, error)
-}
 
 // system is a kind of middleware.
 type system struct {
@@ -24,25 +15,9 @@ type system struct {
 	open func(options any, d *Deps) (*upstream.Middleware, middleware.Limits, error)
 }
 
-// schemes and middlewares are everything that a check can be. A new one is a new
-// folder and one entry here.
+// schemes (schemes.go) and middlewares are everything that a check can be. A new one is a new
+// folder and one entry there or here.
 var (
-	schemes = []scheme{{
-		Kind: policy.Kind{
-			Type:       "securetoken",
-			NewOptions: func() any { return securetoken.NewOptions() },
-			NamesUser:  func(any) bool { return true },
-		},
-		open: func(o any) (token.Verifier, error) { return securetoken.New(o.(*securetoken.Options)) },
-	}, {
-		Kind: policy.Kind{
-			Type:       "secure_link",
-			InAddress:  true,
-			NewOptions: func() any { return securelink.NewOptions() },
-			NamesUser:  func(o any) bool { return o.(*securelink.Options).User != "" },
-		},
-		open: func(o any) (token.Verifier, error) { return securelink.New(o.(*securelink.Options)) },
-	}}
 	middlewares = []system{
 		upstreamOf("http", http.NewOptions, http.New),
 	}
@@ -88,8 +63,8 @@ func upstreamOf[O upstreamOptions, D upstream.Dialect](kind string, newOptions f
 func open(c *policy.Check, d *Deps) (*check, error) {
 	for _, s := range schemes {
 		if s.Type == c.Type {
-			v, err := s.open(c.Options)
-			return &check{Check: c, verifier: v, stop: func() {}}, err
+			v, stop, err := s.open(c, d)
+			return &check{Check: c, verifier: v, stop: stop}, err
 		}
 	}
 	for _, s := range middlewares {

@@ -17,6 +17,7 @@ import (
 	"usher.internal/libs/config"
 	"usher.internal/libs/middleware/http"
 	"usher.internal/libs/policy"
+	"usher.internal/libs/token/jwt"
 	"usher.internal/libs/token/securelink"
 	"usher.internal/libs/token/securetoken"
 	schema "usher.internal/schemas/policy"
@@ -27,6 +28,7 @@ var update = flag.Bool("update", false, "write what the parser says into the cas
 func kinds() []policy.Kind {
 	return []policy.Kind{
 		{Type: "securetoken", NewOptions: func() any { return securetoken.NewOptions() }},
+		{Type: "jwt", NewOptions: func() any { return jwt.NewOptions() }},
 		{Type: "secure_link", InAddress: true, NewOptions: func() any { return securelink.NewOptions() }},
 		{Type: "http", Upstream: true, NewOptions: func() any { return http.NewOptions() }},
 	}

@@ -248,6 +248,13 @@ func GeoBuilt() Metric {
 		Help: "When the oldest loaded country database was made, as Unix time; 0 without any. Its age says when to renew it."}
 }
 
+// WorkerKeysFetched is when the keys of a check of type jwt were read last, by check: their age is
+// time() minus this.
+func WorkerKeysFetched() Metric {
+	return Metric{Name: "usher_worker_keys_fetched_timestamp_seconds", Labels: []string{Check},
+		Help: "When the keys of a jwt check were read last, by check."}
+}
+
 // RecorderRows counts journal entries, by kind (decision, uncounted, repeats) and result
 // (stored; overridden: replaced a worker's row; duplicate; bad: Postgres refused the row;
 // malformed; foreign: another edge's node).

@@ -25,6 +25,7 @@ type metrics struct {
 	policyRejected *prometheus.CounterVec
 	policy         *prometheus.GaugeVec
 	blind          *prometheus.GaugeVec
+	keys           *prometheus.GaugeVec
 }
 
 func newMetrics(worker string, reg prometheus.Registerer) *metrics {
@@ -41,6 +42,7 @@ func newMetrics(worker string, reg prometheus.Registerer) *metrics {
 		policyRejected: telemetry.NewCounter(reg, telemetry.WorkerPolicyRejected()),
 		policy:         telemetry.NewGauge(reg, telemetry.WorkerPolicyRevision()),
 		blind:          telemetry.NewGauge(reg, telemetry.WorkerPolicyBlind()),
+		keys:           telemetry.NewGauge(reg, telemetry.WorkerKeysFetched()),
 	}
 }
 
@@ -66,6 +68,11 @@ func reasonLabel(reason string) string {
 // checked is decide.Deps.Observe.
 func (m *metrics) checked(check, result string, took time.Duration) {
 	m.checkSeconds.WithLabelValues(check, result).Observe(took.Seconds())
+}
+
+// keysFetched is decide.Deps.Fetched.
+func (m *metrics) keysFetched(check string, at time.Time) {
+	m.keys.WithLabelValues(check).Set(float64(at.Unix()))
 }
 
 // committed is admission.CommitterOptions.Observe.

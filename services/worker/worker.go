@@ -22,6 +22,7 @@ import (
 	"usher.internal/libs/decide"
 	"usher.internal/libs/lifecycle"
 	"usher.internal/libs/telemetry"
+	"usher.internal/libs/token/jwt"
 	"usher.internal/schemas/nats"
 )
 
@@ -93,6 +94,7 @@ func (s *Service) assemble() {
 	deps := decide.Deps{
 		Keyer: s.deps.Keyer, Claims: s.deps.Claims, Known: s.deps.Known, Grants: s.deps.Grants, HTTP: s.deps.HTTP,
 		Log: s.log, Now: time.Now, Tracer: tracer, Observe: m.checked,
+		Keys: new(jwt.Memory), Fetched: m.keysFetched,
 	}
 	databases := func() int { return 0 }
 	if f := s.deps.Files; f != nil {

@@ -62,6 +62,35 @@ func Sign(o *Options, t Ticket) (string, error) {
 	return out, nil
 }
 
+// SignTicket is Sign for a ticket of any scheme.
+func SignTicket(o *Options, t token.Ticket) (token.Signed, error) {
+	if t.Device != "" || t.Sessions != 0 || len(t.Key) > 0 {
+		return token.Signed{}, errors.New("a securetoken has no device, no number of sessions and no private key")
+	}
+	text, err := Sign(o, Ticket{Stream: t.Stream, Path: t.Path, IP: t.IP, Start: t.Start, End: t.End, Salt: t.Salt, User: t.User})
+	return token.Signed{Token: text}, err
+}
+
+// Inspect takes a token apart without judging it. Of a token that can be read in more than one
+// way (README.md, "What makers disagree on") it shows the first.
+func Inspect(text string) ([]token.Part, bool) {
+	p, ok := parse(text)
+	if !ok {
+		return nil, false
+	}
+	f := p.readings[0]
+	parts := []token.Part{
+		{Name: "hash (SHA-1)", Value: hex.EncodeToString(p.hash[:])},
+		{Name: "salt", Value: f.salt},
+		{Name: "start", Value: f.start, Time: time.Unix(unixTime(f.start), 0)},
+		{Name: "end", Value: f.end, Time: time.Unix(unixTime(f.end), 0)},
+	}
+	if f.user != "" {
+		parts = append(parts, token.Part{Name: "user", Value: f.user})
+	}
+	return parts, true
+}
+
 // randomSalt is hex text of n bytes, 16 if n is 0.
 func randomSalt(n int) string {
 	if n == 0 {

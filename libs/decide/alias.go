@@ -89,7 +89,7 @@ func (j *judgement) askAlias(ctx context.Context, asked string) bool {
 		return false
 	case err != nil:
 		j.trail.add("alias", unavailable, err.Error())
-		j.verdict.Unavailable = true
+		j.verdict.Unavailable, j.verdict.Unknown = true, true
 		j.astray(access.Unavailable, "which stream "+asked+" leads to could not be asked")
 		return true
 	case stream == "":
@@ -124,7 +124,8 @@ func (j *judgement) nameless(why string) bool {
 // astray denies before a rule was found: where the viewer is sent, the rule says under which
 // the name that he asked for would come.
 func (j *judgement) astray(reason access.Reason, text string) {
-	j.verdict.Rule = j.snapshot.Rule(j.req.Stream)
+	if r := j.snapshot.Rule(j.req.Stream); r != nil {
+		j.verdict.targets = r.OnDeny
+	}
 	j.verdict.deny(reason, text, "")
-	j.verdict.Rule = nil
 }

@@ -35,9 +35,12 @@ func (e *Engine) Decide(ctx context.Context, req *access.Request) Verdict {
 	defer span.End()
 	place := e.deps.Place(req.IP)
 	j := &judgement{Engine: e, req: req, place: place, trail: newTrail(), verdict: Verdict{
-		Outcome: access.Deny, Limit: -1, Node: e.snapshot.Nodes[req.Node], Stream: req.Stream, Country: place.Country,
+		Outcome: access.Deny, Limit: -1, Node: e.snapshot.Nodes[req.Node], Stream: req.Stream, asked: req.Stream, Country: place.Country,
 	}}
 	j.judge(ctx)
+	if j.verdict.Outcome == access.Deny {
+		j.verdict.Location = j.verdict.Address(j.verdict.Reason, req.ID)
+	}
 	j.verdict.Steps = j.trail.steps
 	if span.IsRecording() {
 		record(span, &j.verdict)
@@ -108,7 +111,7 @@ func (j *judgement) find(context.Context) bool {
 		j.verdict.deny(access.NoRule, "", "")
 		return true
 	}
-	j.rule, j.verdict.Rule = j.rules[found], found
+	j.rule, j.verdict.Rule, j.verdict.targets = j.rules[found], found, found.OnDeny
 	j.trail.add("rule", "match", found.Name())
 	return false
 }

@@ -3,6 +3,8 @@ package decide
 import (
 	"time"
 
+	"github.com/google/uuid"
+
 	"usher.internal/libs/access"
 	"usher.internal/libs/policy"
 )
@@ -43,6 +45,31 @@ type Verdict struct {
 	// Unknown marks a denial because a check could not be asked, under a fail mode that does
 	// not want one for its own sake: a caller that keeps what it knew does right.
 	Unknown bool
+
+	asked   string                   // the name that the viewer asked for
+	targets map[access.Reason]string // on_deny of the rule that judged
+	told    bool                     // Location is a middleware's
+}
+
+// Address is where a viewer is sent who is denied for this reason, by the row of this
+// decision: Location where it is what a middleware said of this very denial, else the rule's
+// on_deny; "" for nowhere.
+func (v *Verdict) Address(reason access.Reason, decision uuid.UUID) string {
+	targets := v.targets
+	if targets == nil && v.Rule != nil {
+		targets = v.Rule.OnDeny
+	}
+	to, ok := targets[reason]
+	if !ok {
+		to = targets["*"]
+	}
+	switch {
+	case reason == v.Reason && (v.told || to == ""):
+		return v.Location
+	case to == "":
+		return ""
+	}
+	return access.Address(to, v.asked, reason, decision)
 }
 
 // seatMargin is how much longer than its lease a seat lives at least.
@@ -54,14 +81,7 @@ func (v *Verdict) deny(reason access.Reason, text, location string) {
 		text = reason.Text()
 	}
 	v.Outcome, v.Reason, v.Text, v.Location = access.Deny, reason, text, location
-	if v.Location != "" || v.Rule == nil {
-		return
-	}
-	to, ok := v.Rule.OnDeny[reason]
-	if !ok {
-		to = v.Rule.OnDeny["*"]
-	}
-	v.Location = to
+	v.told = location != ""
 }
 
 // allow makes the verdict an allow for whom w names.

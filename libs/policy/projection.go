@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"usher.internal/libs/access"
 	"usher.internal/schemas/nats"
 	"usher.internal/schemas/proto/usherv1"
 )
@@ -16,9 +17,11 @@ import (
 // file's order.
 func (s *Snapshot) Projections() map[string]*usherv1.Projection {
 	machines := slices.ContainsFunc(s.Clients, func(c *Client) bool { return len(c.Tokens) == 0 })
+	denials := &denialViews{known: map[string]int32{}}
 	streams := make([]*usherv1.StreamView, len(s.Rules))
 	for i, r := range s.Rules {
 		streams[i] = r.view()
+		streams[i].OnDeny = denials.number(r.OnDeny)
 		streams[i].Tokenless = streams[i].Tokenless || machines
 	}
 	edges := map[string]string{"": nats.AnyProjectionKey}
@@ -29,7 +32,7 @@ func (s *Snapshot) Projections() map[string]*usherv1.Projection {
 	}
 	projections := make(map[string]*usherv1.Projection, len(edges))
 	for edge, key := range edges {
-		p := &usherv1.Projection{Revision: s.Revision, Streams: streams, Aliases: s.Aliases.view()}
+		p := &usherv1.Projection{Revision: s.Revision, Streams: streams, Aliases: s.Aliases.view(), OnDeny: denials.list}
 		for _, name := range slices.Sorted(maps.Keys(s.Nodes)) {
 			if n := s.Nodes[name]; n.Edge == "" || n.Edge == edge {
 				p.Nodes = append(p.Nodes, n.view())
@@ -81,6 +84,31 @@ func (r *Rule) view() *usherv1.StreamView {
 		Upstream:      r.Upstream(),
 		Tokenless:     r.Tokenless(),
 	}
+}
+
+// denialViews are the on_deny of all rules, each once: thousands of rules have the same.
+type denialViews struct {
+	list  []*usherv1.DenyView
+	known map[string]int32
+}
+
+// number is that of an entry, from 1; 0 for none.
+func (d *denialViews) number(targets map[access.Reason]string) int32 {
+	if len(targets) == 0 {
+		return 0
+	}
+	v := &usherv1.DenyView{Addresses: make(map[string]string, len(targets))}
+	key := ""
+	for _, reason := range slices.Sorted(maps.Keys(targets)) {
+		v.Addresses[string(reason)] = targets[reason]
+		key += string(reason) + " " + targets[reason] + " "
+	}
+	if n, ok := d.known[key]; ok {
+		return n
+	}
+	d.list = append(d.list, v)
+	d.known[key] = int32(len(d.list))
+	return d.known[key]
 }
 
 func texts(prefixes []netip.Prefix) []string {

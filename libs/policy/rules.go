@@ -139,8 +139,8 @@ func (c *compiler) onDeny(at path, f map[string]string) map[access.Reason]string
 		if reason != "*" && !slices.Contains(known, reason) {
 			c.errorf(at.sub(reason), config.Nearest(reason, known), `%q is no reason of a denial; want "*", %s`, reason, oneOf(known))
 		}
-		if !isWebURL(target) {
-			c.errorf(at.sub(reason), "", "want an address that begins with http:// or https://")
+		if err := access.CheckAddress(target); err != nil {
+			c.errorf(at.sub(reason), "", "%s", err)
 		}
 		targets[access.Reason(reason)] = target
 	}

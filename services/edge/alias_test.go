@@ -70,3 +70,38 @@ func TestWhereAServiceKnowsTheNamesTheEdgeIsCautious(t *testing.T) {
 		}
 	})
 }
+
+func TestWhomTheEdgeRefusesItSendsWhereThePolicySays(t *testing.T) {
+	t.Parallel()
+	timed(t, func(t *testing.T, b *bench) {
+		p := projection()
+		p.Revision = 2
+		p.OnDeny = []*usherv1.DenyView{{Addresses: map[string]string{
+			"no_session": "https://tv.example.com/login?s={stream}", "killed": "https://tv.example.com/{reason}/{decision}",
+			"*": "https://tv.example.com/no?r={reason}",
+		}}}
+		for _, s := range p.GetStreams() {
+			s.OnDeny = 1
+		}
+		b.setPolicy(t, p)
+		sent := func(what string, res *http.Response, want string) {
+			t.Helper()
+			wantStatus(t, what, res, http.StatusForbidden)
+			if got := res.Header.Get("X-Usher-Location"); got != want {
+				t.Errorf("%s: sent to %q, want %q", what, got, want)
+			}
+		}
+		sent("no session", b.ask(segment("/live/%2F%2Fevil.example/1.ts")), "https://tv.example.com/login?s=live%2Fevil.example")
+		wantStatus(t, "opens", b.ask(segment("/live/a/1.ts?token=1")), http.StatusOK)
+		m := b.workers.Asked()[0]
+		session := b.table.get(access.Key(m.GetSessionKey())).grant.Load().session
+		b.control(&usherv1.Control{
+			Kind: "kill", SessionKey: m.GetSessionKey(), SessionId: session[:],
+			BarMs: time.Minute.Milliseconds(), AtUnixMs: time.Now().UnixMilli(),
+		})
+		killed := b.ask(segment("/live/a/1.ts?token=1"))
+		sent("killed", killed, "https://tv.example.com/killed/"+decisionID(t, killed).String())
+		b.workers.Decide = away
+		sent("nobody to ask", b.ask(segment("/closed/a/1.ts?token=1")), "https://tv.example.com/no?r=unavailable")
+	})
+}

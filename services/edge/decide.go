@@ -86,6 +86,7 @@ func (s *Service) barred(q *question, now instant) (access.Decision, bool) {
 			Realm: b.realm, User: b.user, Session: b.session, Revision: q.view.revision,
 		}
 		d.Text = d.Reason.Text()
+		q.send(&d)
 		s.journal.add(s.row(q, &d, access.Step{Name: "bar", Result: string(b.reason)}))
 		return d
 	})
@@ -236,6 +237,7 @@ func (s *Service) admit(q *question, ses *session, d access.Decision, sent insta
 func (s *Service) overtaken(q *question, d access.Decision, why access.CloseReason) access.Decision {
 	d.ID, d.Outcome, d.Reason, d.Lease = s.newID(), access.Deny, endReason(why), 0
 	d.Text = d.Reason.Text()
+	q.send(&d)
 	s.journal.add(s.row(q, &d, access.Step{Name: "bar", Result: string(why)}))
 	return d
 }

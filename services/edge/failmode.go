@@ -37,6 +37,7 @@ func (s *Service) failed(ctx context.Context, q *question, ses *session, cause e
 	}
 	d.Unknown = d.Outcome != access.Allow && q.rule.fail == access.FailGrace
 	d.Text = d.Reason.Text()
+	q.send(&d)
 	s.metrics.failed(q.rule.fail, d.Outcome)
 	s.log.DebugContext(ctx, "no worker answered", slog.String(telemetry.Node, q.Node),
 		slog.String(telemetry.Result, string(d.Outcome)), slog.Any(telemetry.Error, cause))

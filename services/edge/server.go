@@ -149,6 +149,7 @@ func (s *Service) refuse(ctx context.Context, q *question, from netip.Addr, reas
 	if q.view != nil {
 		d.Revision = q.view.revision
 	}
+	q.send(&d)
 	if !fresh {
 		s.tallies.add(id, now)
 		return d

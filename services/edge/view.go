@@ -30,6 +30,8 @@ type rule struct {
 	upstream bool
 	// tokenless: a viewer without a token may be let in.
 	tokenless bool
+	// onDeny is where a refused viewer is sent, by reason.
+	onDeny map[string]string
 }
 
 // noRule stands for streams that no rule matches. A worker says so, and audits it.
@@ -59,7 +61,7 @@ func compile(p *usherv1.Projection, adapters map[string]caller.Adapter) (*view, 
 		globs = append(globs, g)
 		v.rules = append(v.rules, &rule{
 			fail: failMode(sv.GetOnUnavailable()), grace: graceOf(sv.GetGraceMs()),
-			upstream: sv.GetUpstream(), tokenless: sv.GetTokenless(),
+			upstream: sv.GetUpstream(), tokenless: sv.GetTokenless(), onDeny: addresses(p, sv.GetOnDeny()),
 		})
 	}
 	v.index = match.NewIndex(globs)
@@ -93,4 +95,24 @@ func graceOf(ms int64) time.Duration {
 		return defaultGrace
 	}
 	return time.Duration(ms) * time.Millisecond
+}
+
+// addresses are the entry of that number, from 1.
+func addresses(p *usherv1.Projection, number int32) map[string]string {
+	if number < 1 || int(number) > len(p.GetOnDeny()) {
+		return nil
+	}
+	return p.GetOnDeny()[number-1].GetAddresses()
+}
+
+// send says where a viewer goes whom the edge denies by itself.
+func (q *question) send(d *access.Decision) {
+	if q.rule == nil || d.Outcome == access.Allow {
+		return
+	}
+	to, ok := q.rule.onDeny[string(d.Reason)]
+	if !ok {
+		to = q.rule.onDeny["*"]
+	}
+	d.Location = access.Address(to, q.Stream, d.Reason, d.ID)
 }

@@ -15,7 +15,6 @@ import (
 	"usher.internal/libs/access"
 	"usher.internal/libs/admission"
 	"usher.internal/libs/decide"
-	"usher.internal/libs/policy"
 	"usher.internal/libs/telemetry"
 	"usher.internal/schemas/proto/usherv1"
 )
@@ -263,15 +262,4 @@ func (a *answerer) refuseBad(ctx context.Context, q *question, cause error) *ush
 // status is a reply that decides nothing.
 func (a *answerer) status(s usherv1.AuthReply_Status) *usherv1.AuthReply {
 	return &usherv1.AuthReply{Status: s, WorkerUnixMs: a.now().UnixMilli()}
-}
-
-// onDeny is where the rule sends a viewer who is denied for this reason, "" for nowhere.
-func onDeny(rule *policy.Rule, reason access.Reason) string {
-	if rule == nil {
-		return ""
-	}
-	if to, ok := rule.OnDeny[reason]; ok {
-		return to
-	}
-	return rule.OnDeny["*"]
 }

@@ -96,7 +96,6 @@ func (a *answerer) letIn(q *question, r *admission.Result) {
 	default:
 		r.Outcome, r.Reason = access.Deny, access.Unavailable
 		v.Text = "the session ledger is away and the rule lets nobody in uncounted"
-		v.Location = onDeny(v.Rule, access.Unavailable)
 	}
 	v.Outcome, v.Reason = r.Outcome, r.Reason
 	v.Steps = append(v.Steps, access.Step{Name: "ledger", Result: "unavailable", Text: v.Text})

@@ -49,9 +49,9 @@ func (a *answerer) reply(q *question, r admission.Result) *usherv1.AuthReply {
 	if r.Reason == access.Limit {
 		m.Text = limitText(v.Limit, r.Holders)
 	}
-	m.Location = onDeny(v.Rule, r.Reason)
+	m.Location = v.Address(r.Reason, r.Decision)
 	if same {
-		m.Location, m.Unknown = v.Location, v.Unknown
+		m.Unknown = v.Unknown
 	}
 	return m
 }

@@ -104,8 +104,9 @@ type Projection struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Revision      int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	Nodes         []*NodeView            `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
-	Streams       []*StreamView          `protobuf:"bytes,3,rep,name=streams,proto3" json:"streams,omitempty"` // in order, first match wins
-	Aliases       *AliasView             `protobuf:"bytes,8,opt,name=aliases,proto3" json:"aliases,omitempty"` // absent: names are the streams' own
+	Streams       []*StreamView          `protobuf:"bytes,3,rep,name=streams,proto3" json:"streams,omitempty"`             // in order, first match wins
+	OnDeny        []*DenyView            `protobuf:"bytes,9,rep,name=on_deny,json=onDeny,proto3" json:"on_deny,omitempty"` // those of all streams, each once
+	Aliases       *AliasView             `protobuf:"bytes,8,opt,name=aliases,proto3" json:"aliases,omitempty"`             // absent: names are the streams' own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -161,9 +162,61 @@ func (x *Projection) GetStreams() []*StreamView {
 	return nil
 }
 
+func (x *Projection) GetOnDeny() []*DenyView {
+	if x != nil {
+		return x.OnDeny
+	}
+	return nil
+}
+
 func (x *Projection) GetAliases() *AliasView {
 	if x != nil {
 		return x.Aliases
+	}
+	return nil
+}
+
+// DenyView is where refused viewers are sent, by reason, "*" for all others.
+type DenyView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Addresses     map[string]string      `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DenyView) Reset() {
+	*x = DenyView{}
+	mi := &file_usher_v1_policy_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DenyView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DenyView) ProtoMessage() {}
+
+func (x *DenyView) ProtoReflect() protoreflect.Message {
+	mi := &file_usher_v1_policy_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DenyView.ProtoReflect.Descriptor instead.
+func (*DenyView) Descriptor() ([]byte, []int) {
+	return file_usher_v1_policy_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *DenyView) GetAddresses() map[string]string {
+	if x != nil {
+		return x.Addresses
 	}
 	return nil
 }
@@ -180,7 +233,7 @@ type AliasView struct {
 
 func (x *AliasView) Reset() {
 	*x = AliasView{}
-	mi := &file_usher_v1_policy_proto_msgTypes[2]
+	mi := &file_usher_v1_policy_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -192,7 +245,7 @@ func (x *AliasView) String() string {
 func (*AliasView) ProtoMessage() {}
 
 func (x *AliasView) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_policy_proto_msgTypes[2]
+	mi := &file_usher_v1_policy_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -205,7 +258,7 @@ func (x *AliasView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AliasView.ProtoReflect.Descriptor instead.
 func (*AliasView) Descriptor() ([]byte, []int) {
-	return file_usher_v1_policy_proto_rawDescGZIP(), []int{2}
+	return file_usher_v1_policy_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *AliasView) GetNames() map[string]string {
@@ -255,7 +308,7 @@ type NodeView struct {
 
 func (x *NodeView) Reset() {
 	*x = NodeView{}
-	mi := &file_usher_v1_policy_proto_msgTypes[3]
+	mi := &file_usher_v1_policy_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -267,7 +320,7 @@ func (x *NodeView) String() string {
 func (*NodeView) ProtoMessage() {}
 
 func (x *NodeView) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_policy_proto_msgTypes[3]
+	mi := &file_usher_v1_policy_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -280,7 +333,7 @@ func (x *NodeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeView.ProtoReflect.Descriptor instead.
 func (*NodeView) Descriptor() ([]byte, []int) {
-	return file_usher_v1_policy_proto_rawDescGZIP(), []int{3}
+	return file_usher_v1_policy_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *NodeView) GetName() string {
@@ -419,14 +472,15 @@ type StreamView struct {
 	Upstream      bool                   `protobuf:"varint,6,opt,name=upstream,proto3" json:"upstream,omitempty"` // asks a middleware: one attempt inside the budget, not two
 	// The rule may let a viewer in who brings no token (auth: allow, an allow list, or a
 	// check that works without one), so that such a question must reach a worker.
-	Tokenless     bool `protobuf:"varint,7,opt,name=tokenless,proto3" json:"tokenless,omitempty"`
+	Tokenless     bool  `protobuf:"varint,7,opt,name=tokenless,proto3" json:"tokenless,omitempty"`
+	OnDeny        int32 `protobuf:"varint,12,opt,name=on_deny,json=onDeny,proto3" json:"on_deny,omitempty"` // number of an entry of Projection.on_deny, from 1; 0 none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StreamView) Reset() {
 	*x = StreamView{}
-	mi := &file_usher_v1_policy_proto_msgTypes[4]
+	mi := &file_usher_v1_policy_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -438,7 +492,7 @@ func (x *StreamView) String() string {
 func (*StreamView) ProtoMessage() {}
 
 func (x *StreamView) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_policy_proto_msgTypes[4]
+	mi := &file_usher_v1_policy_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -451,7 +505,7 @@ func (x *StreamView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamView.ProtoReflect.Descriptor instead.
 func (*StreamView) Descriptor() ([]byte, []int) {
-	return file_usher_v1_policy_proto_rawDescGZIP(), []int{4}
+	return file_usher_v1_policy_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StreamView) GetMatch() string {
@@ -503,6 +557,13 @@ func (x *StreamView) GetTokenless() bool {
 	return false
 }
 
+func (x *StreamView) GetOnDeny() int32 {
+	if x != nil {
+		return x.OnDeny
+	}
+	return 0
+}
+
 var File_usher_v1_policy_proto protoreflect.FileDescriptor
 
 const file_usher_v1_policy_proto_rawDesc = "" +
@@ -513,13 +574,19 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
 	"\x06author\x18\x03 \x01(\tR\x06author\x12\x18\n" +
 	"\acomment\x18\x04 \x01(\tR\acomment\x12&\n" +
-	"\x0fcreated_unix_ms\x18\x05 \x01(\x03R\rcreatedUnixMs\"\xb1\x01\n" +
+	"\x0fcreated_unix_ms\x18\x05 \x01(\x03R\rcreatedUnixMs\"\xde\x01\n" +
 	"\n" +
 	"Projection\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12(\n" +
 	"\x05nodes\x18\x02 \x03(\v2\x12.usher.v1.NodeViewR\x05nodes\x12.\n" +
-	"\astreams\x18\x03 \x03(\v2\x14.usher.v1.StreamViewR\astreams\x12-\n" +
-	"\aaliases\x18\b \x01(\v2\x13.usher.v1.AliasViewR\aaliases\"\xa9\x01\n" +
+	"\astreams\x18\x03 \x03(\v2\x14.usher.v1.StreamViewR\astreams\x12+\n" +
+	"\aon_deny\x18\t \x03(\v2\x12.usher.v1.DenyViewR\x06onDeny\x12-\n" +
+	"\aaliases\x18\b \x01(\v2\x13.usher.v1.AliasViewR\aaliases\"\x89\x01\n" +
+	"\bDenyView\x12?\n" +
+	"\taddresses\x18\x01 \x03(\v2!.usher.v1.DenyView.AddressesEntryR\taddresses\x1a<\n" +
+	"\x0eAddressesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa9\x01\n" +
 	"\tAliasView\x124\n" +
 	"\x05names\x18\x01 \x03(\v2\x1e.usher.v1.AliasView.NamesEntryR\x05names\x12\x16\n" +
 	"\x06strict\x18\x02 \x01(\bR\x06strict\x12\x14\n" +
@@ -548,7 +615,7 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"\x0fredirect_status\x18\x10 \x01(\x05R\x0eredirectStatus\x12\x1d\n" +
 	"\n" +
 	"no_headers\x18\x1e \x01(\bR\tnoHeaders\x12\x1a\n" +
-	"\brechecks\x18\x1f \x01(\bR\brechecks\"\xe2\x01\n" +
+	"\brechecks\x18\x1f \x01(\bR\brechecks\"\xfb\x01\n" +
 	"\n" +
 	"StreamView\x12\x14\n" +
 	"\x05match\x18\x01 \x01(\tR\x05match\x12%\n" +
@@ -557,7 +624,8 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"\bgrace_ms\x18\x04 \x01(\x03R\agraceMs\x12$\n" +
 	"\x0egrace_known_ms\x18\x05 \x01(\x03R\fgraceKnownMs\x12\x1a\n" +
 	"\bupstream\x18\x06 \x01(\bR\bupstream\x12\x1c\n" +
-	"\ttokenless\x18\a \x01(\bR\ttokenlessB&Z$usher.internal/schemas/proto/usherv1b\x06proto3"
+	"\ttokenless\x18\a \x01(\bR\ttokenless\x12\x17\n" +
+	"\aon_deny\x18\f \x01(\x05R\x06onDenyB&Z$usher.internal/schemas/proto/usherv1b\x06proto3"
 
 var (
 	file_usher_v1_policy_proto_rawDescOnce sync.Once
@@ -571,25 +639,29 @@ func file_usher_v1_policy_proto_rawDescGZIP() []byte {
 	return file_usher_v1_policy_proto_rawDescData
 }
 
-var file_usher_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_usher_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_usher_v1_policy_proto_goTypes = []any{
 	(*PolicyRevision)(nil), // 0: usher.v1.PolicyRevision
 	(*Projection)(nil),     // 1: usher.v1.Projection
-	(*AliasView)(nil),      // 2: usher.v1.AliasView
-	(*NodeView)(nil),       // 3: usher.v1.NodeView
-	(*StreamView)(nil),     // 4: usher.v1.StreamView
-	nil,                    // 5: usher.v1.AliasView.NamesEntry
+	(*DenyView)(nil),       // 2: usher.v1.DenyView
+	(*AliasView)(nil),      // 3: usher.v1.AliasView
+	(*NodeView)(nil),       // 4: usher.v1.NodeView
+	(*StreamView)(nil),     // 5: usher.v1.StreamView
+	nil,                    // 6: usher.v1.DenyView.AddressesEntry
+	nil,                    // 7: usher.v1.AliasView.NamesEntry
 }
 var file_usher_v1_policy_proto_depIdxs = []int32{
-	3, // 0: usher.v1.Projection.nodes:type_name -> usher.v1.NodeView
-	4, // 1: usher.v1.Projection.streams:type_name -> usher.v1.StreamView
-	2, // 2: usher.v1.Projection.aliases:type_name -> usher.v1.AliasView
-	5, // 3: usher.v1.AliasView.names:type_name -> usher.v1.AliasView.NamesEntry
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	4, // 0: usher.v1.Projection.nodes:type_name -> usher.v1.NodeView
+	5, // 1: usher.v1.Projection.streams:type_name -> usher.v1.StreamView
+	2, // 2: usher.v1.Projection.on_deny:type_name -> usher.v1.DenyView
+	3, // 3: usher.v1.Projection.aliases:type_name -> usher.v1.AliasView
+	6, // 4: usher.v1.DenyView.addresses:type_name -> usher.v1.DenyView.AddressesEntry
+	7, // 5: usher.v1.AliasView.names:type_name -> usher.v1.AliasView.NamesEntry
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_usher_v1_policy_proto_init() }
@@ -603,7 +675,7 @@ func file_usher_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_usher_v1_policy_proto_rawDesc), len(file_usher_v1_policy_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

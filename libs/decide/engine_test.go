@@ -219,7 +219,7 @@ func TestKinds(t *testing.T) {
 			t.Errorf("kind %s has no options, or NamesUser is wrong", k.Type)
 		}
 	}
-	if want := []string{"securetoken", "jwt", "secure_link", "http"}; !slices.Equal(types, want) {
+	if want := []string{"securetoken", "jwt", "secure_link", "http", "ministra", "iptvportal", "smarty", "flussonic"}; !slices.Equal(types, want) {
 		t.Errorf("Kinds = %v, want %v", types, want)
 	}
 }

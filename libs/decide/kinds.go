@@ -2,9 +2,14 @@ package decide
 
 import (
 	"fmt"
+	"time"
 
 	"usher.internal/libs/middleware"
+	"usher.internal/libs/middleware/flussonic"
 	"usher.internal/libs/middleware/http"
+	"usher.internal/libs/middleware/iptvportal"
+	"usher.internal/libs/middleware/ministra"
+	"usher.internal/libs/middleware/smarty"
 	"usher.internal/libs/middleware/upstream"
 	"usher.internal/libs/policy"
 )
@@ -19,7 +24,11 @@ type system struct {
 // folder and one entry there or here.
 var (
 	middlewares = []system{
-		upstreamOf("http", http.NewOptions, http.New),
+		upstreamOf("http", 0, http.NewOptions, http.New),
+		upstreamOf("ministra", ministra.Grant, ministra.NewOptions, ministra.New),
+		upstreamOf("iptvportal", 0, iptvportal.NewOptions, iptvportal.New),
+		upstreamOf("smarty", smarty.Grant, smarty.NewOptions, smarty.New),
+		upstreamOf("flussonic", flussonic.Grant, flussonic.NewOptions, flussonic.New),
 	}
 )
 
@@ -38,12 +47,16 @@ func Kinds() []policy.Kind {
 // upstreamOptions are options of a kind that is asked upstream.
 type upstreamOptions interface{ Common() *upstream.Options }
 
-// upstreamOf is a kind whose folder has these options and this dialect.
-func upstreamOf[O upstreamOptions, D upstream.Dialect](kind string, newOptions func() O, newDialect func(O) (D, error)) system {
+// upstreamOf is a kind whose folder has these options and this dialect, and whose yes is
+// kept for grant where nobody says.
+func upstreamOf[O upstreamOptions, D upstream.Dialect](
+	kind string, grant time.Duration, newOptions func() O, newDialect func(O) (D, error),
+) system {
 	return system{
 		Kind: policy.Kind{
 			Type:       kind,
 			Upstream:   true,
+			Grant:      grant,
 			NewOptions: func() any { return newOptions() },
 			NamesUser:  func(any) bool { return true },
 		},

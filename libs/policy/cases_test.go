@@ -15,7 +15,11 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"usher.internal/libs/config"
+	"usher.internal/libs/middleware/flussonic"
 	"usher.internal/libs/middleware/http"
+	"usher.internal/libs/middleware/iptvportal"
+	"usher.internal/libs/middleware/ministra"
+	"usher.internal/libs/middleware/smarty"
 	"usher.internal/libs/policy"
 	"usher.internal/libs/token/jwt"
 	"usher.internal/libs/token/securelink"
@@ -31,6 +35,10 @@ func kinds() []policy.Kind {
 		{Type: "jwt", NewOptions: func() any { return jwt.NewOptions() }},
 		{Type: "secure_link", InAddress: true, NewOptions: func() any { return securelink.NewOptions() }},
 		{Type: "http", Upstream: true, NewOptions: func() any { return http.NewOptions() }},
+		{Type: "ministra", Upstream: true, NewOptions: func() any { return ministra.NewOptions() }},
+		{Type: "iptvportal", Upstream: true, NewOptions: func() any { return iptvportal.NewOptions() }},
+		{Type: "smarty", Upstream: true, NewOptions: func() any { return smarty.NewOptions() }},
+		{Type: "flussonic", Upstream: true, NewOptions: func() any { return flussonic.NewOptions() }},
 	}
 }
 

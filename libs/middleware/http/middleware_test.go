@@ -26,3 +26,5 @@ func TestViewersReplaceNothing(t *testing.T) {
 }
 
 func FuzzQuestion(f *testing.F) { suite().Fuzz(f, nil) }
+
+func FuzzURL(f *testing.F) { suite().FuzzURL(f) }

@@ -26,6 +26,9 @@ const (
 	drainTime  = 20 * time.Millisecond
 )
 
+// ownAgent is sent where the question names none.
+const ownAgent = "Usher"
+
 // Question is what goes to an upstream, byte for byte.
 type Question struct {
 	URL *url.URL
@@ -108,6 +111,7 @@ func (c *Client) ask(ctx context.Context, q *Question) (*Reply, error) {
 // request makes what the transport takes.
 func (c *Client) request(q *Question) *nethttp.Request {
 	h := make(nethttp.Header, len(q.Header)+3)
+	h["User-Agent"] = []string{ownAgent}
 	for name, values := range q.Header {
 		h[name] = values // written directly: Set would change the spelling
 	}

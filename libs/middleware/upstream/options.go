@@ -119,3 +119,13 @@ func ParseURL(raw string) (*url.URL, error) {
 	}
 	return u, nil
 }
+
+// Below is the address of a path below a base, which may end in a slash or be a host
+// alone. The path's own last slash stays.
+func Below(base *url.URL, path string) *url.URL {
+	u := *base
+	if u.Path == "" {
+		u.Path = "/" // else the joined path would begin without a slash
+	}
+	return u.JoinPath(path)
+}

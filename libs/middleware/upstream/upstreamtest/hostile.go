@@ -159,8 +159,13 @@ func (s *Suite[O, D]) redirects(t *testing.T) {
 				_, _ = io.WriteString(w, s.Yes)
 			}))
 			t.Cleanup(page.Close)
-			b := newRawBackend(t, say("HTTP/1.1 "+strconv.Itoa(status)+" Moved\r\nX-UserId: everybody\r\nLocation: "+page.URL+
-				"/login\r\nContent-Length: "+strconv.Itoa(len(s.Yes))+"\r\n\r\n"+s.Yes))
+			answer := "HTTP/1.1 " + strconv.Itoa(status) + " Moved\r\nX-UserId: everybody\r\nLocation: " + page.URL + "/login\r\n"
+			if status == nethttp.StatusNotModified {
+				answer += "\r\n" // which has no body
+			} else {
+				answer += "Content-Length: " + strconv.Itoa(len(s.Yes)) + "\r\n\r\n" + s.Yes
+			}
+			b := newRawBackend(t, say(answer))
 			a, err := s.open(t, s.options("http://"+b.address)).Ask(t.Context(), request())
 			if err != nil || a.Allowed || followed.Load() != 0 {
 				t.Errorf("Ask = %+v, %v; followed %d times", a, err, followed.Load())

@@ -39,6 +39,8 @@ const (
 	Refused    Reason = "refused"
 	NoAlias    Reason = "no_alias"
 	ClientEnd  Reason = "client_ended"
+	Blocked    Reason = "blocked"
+	NoPackage  Reason = "no_package"
 	// Denied by the ledger.
 	Limit   Reason = "limit"
 	Evicted Reason = "evicted"
@@ -83,6 +85,8 @@ var reasonText = map[Reason]string{
 	Refused:     "the middleware refused the viewer",
 	NoAlias:     "the name that was asked for is not one that leads to a stream",
 	ClientEnd:   "the policy's time for this client is over",
+	Blocked:     "the subscriber is blocked",
+	NoPackage:   "the subscriber's packages do not hold this stream",
 	Limit:       "all seats of the account are taken",
 	Evicted:     "a newer session of the account took this seat",
 	Killed:      "an operator ended this session",

@@ -12,11 +12,12 @@ import (
 	"usher.internal/libs/token"
 )
 
-// check is a configured check, ready to be asked: either verifier or middleware
-// is set.
+// check is a configured check, ready to be asked: one of verifier, accounts and
+// middleware is set.
 type check struct {
 	*policy.Check
 	verifier   token.Verifier
+	accounts   *accounts
 	middleware middleware.Middleware
 	stop       func()
 }
@@ -59,7 +60,7 @@ type said struct {
 	grace              time.Duration // of a no: how long a yes that was to be asked about again goes on
 }
 
-// verify asks a verifier.
+// verify asks a verifier, or looks among the operator's own subscribers.
 func (j *judgement) verify(ctx context.Context, c *check, q *token.Question) (s said) {
 	began := time.Now()
 	defer func() {
@@ -68,6 +69,9 @@ func (j *judgement) verify(ctx context.Context, c *check, q *token.Question) (s 
 			j.deps.Asked(Asking{Check: c.Check, Result: s.result, Text: s.text, Took: s.took})
 		}
 	}()
+	if c.accounts != nil {
+		return j.account(ctx, c)
+	}
 	if q.Token == "" && !c.InAddress {
 		return said{result: skipped}
 	}

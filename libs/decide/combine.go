@@ -190,7 +190,11 @@ func (j *judgement) refuse(answers []said, ranks map[string]int) {
 	case no:
 		j.verdict.deny(best.reason, "check "+best.check.Name+": "+best.text, location)
 	case notMine:
-		j.verdict.deny(access.BadToken, "no check of the rule knows this form of token", "")
+		text := "no check of the rule knows this form of token"
+		if len(answers) == 1 && best.check.accounts != nil {
+			text = "check " + best.check.Name + ": " + best.text
+		}
+		j.verdict.deny(access.BadToken, text, "")
 	case skipped:
 		j.verdict.deny(access.NoToken, "", "")
 	default:

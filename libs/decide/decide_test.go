@@ -107,6 +107,7 @@ type bench struct {
 	grants   *decidetest.Grants
 	upstream *decidetest.Upstream
 	mu       sync.Mutex // guards now
+	own      *decidetest.Subscribers
 	now      time.Time
 	place    geo.Place
 	last     map[string]int
@@ -134,11 +135,11 @@ func newBenchWith(t testing.TB, source string, change func(*decide.Deps)) *bench
 	}
 	b := &bench{
 		snapshot: s, keyer: keyer, now: now, last: map[string]int{},
-		claims: decidetest.NewClaims(), known: decidetest.NewKnown(),
+		claims: decidetest.NewClaims(), known: decidetest.NewKnown(), own: decidetest.NewSubscribers(),
 		grants: decidetest.NewGrants(), upstream: decidetest.NewUpstream(),
 	}
 	d := decide.Deps{
-		Keyer: keyer, Claims: b.claims, Known: b.known, Grants: b.grants, HTTP: b.upstream,
+		Keyer: keyer, Claims: b.claims, Known: b.known, Grants: b.grants, HTTP: b.upstream, Subscribers: b.own,
 		Now:   b.clock,
 		Place: func(netip.Addr) geo.Place { return b.place },
 	}

@@ -19,6 +19,7 @@ import (
 	"usher.internal/libs/middleware"
 	"usher.internal/libs/network"
 	"usher.internal/libs/policy"
+	"usher.internal/libs/subscriber"
 	"usher.internal/libs/token/jwt"
 )
 
@@ -31,6 +32,10 @@ type Deps struct {
 	Known  Known
 	// Grants: without them a middleware is asked every time.
 	Grants Grants
+	// Subscribers answer checks of type users; without them such a check cannot be asked.
+	// Passwords remembers their passwords over revisions; nil for one of the engine's own.
+	Subscribers Subscribers
+	Passwords   *subscriber.Passwords
 	// HTTP carries questions to middlewares and fetches key sets; nil gives each its own pool.
 	HTTP nethttp.RoundTripper
 	// Keys remembers fetched key sets from one revision of the policy to the next; nil: the
@@ -71,6 +76,9 @@ func (d Deps) withDefaults() Deps {
 	}
 	if d.Grants == nil {
 		d.Grants = nothing{}
+	}
+	if d.Subscribers == nil {
+		d.Subscribers = nothing{}
 	}
 	if d.Place == nil {
 		d.Place = func(netip.Addr) geo.Place { return geo.Place{} }

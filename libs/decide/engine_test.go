@@ -219,7 +219,8 @@ func TestKinds(t *testing.T) {
 			t.Errorf("kind %s has no options, or NamesUser is wrong", k.Type)
 		}
 	}
-	if want := []string{"securetoken", "jwt", "secure_link", "http", "ministra", "iptvportal", "smarty", "flussonic"}; !slices.Equal(types, want) {
+	want := []string{"securetoken", "jwt", "secure_link", "users", "http", "ministra", "iptvportal", "smarty", "flussonic"}
+	if !slices.Equal(types, want) {
 		t.Errorf("Kinds = %v, want %v", types, want)
 	}
 }

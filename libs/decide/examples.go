@@ -45,6 +45,7 @@ func (e *Engine) runExample(ctx context.Context, x *policy.Example) (config.Prob
 	var asked atomic.Bool
 	own := *e // same checks and rules, other stores and clock
 	own.deps.Claims, own.deps.Known, own.deps.Grants = agreeing{}, nothing{}, nothing{}
+	own.deps.Subscribers = unasked{asked: &asked}
 	own.deps.Observe, own.deps.Asked = func(string, string, time.Duration) {}, func(Asking) {}
 	own.flights = new(middleware.Flights[said])
 	if own.aliaser != nil {
@@ -67,9 +68,27 @@ func (e *Engine) runExample(ctx context.Context, x *policy.Example) (config.Prob
 		p.Message += ", by " + v.Rule.Name()
 	}
 	if asked.Load() {
-		p.Message += "; examples do not ask middlewares: what they would say is not known here"
+		p.Message += "; examples do not ask middlewares or for subscribers: what they would say is not known here"
 	}
 	return p, true
+}
+
+// unasked is Subscribers for examples: they note that somebody would have been asked.
+type unasked struct {
+	nothing
+	asked *atomic.Bool
+}
+
+// ByToken implements Subscribers.
+func (u unasked) ByToken(context.Context, string, access.Key) (Found, error) {
+	u.asked.Store(true)
+	return Found{}, errNoStore
+}
+
+// ByLogin implements Subscribers.
+func (u unasked) ByLogin(context.Context, string, string) (Found, error) {
+	u.asked.Store(true)
+	return Found{}, errNoStore
 }
 
 // agreeing is Claims for examples: each is the first that ever came.

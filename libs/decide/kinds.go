@@ -12,6 +12,7 @@ import (
 	"usher.internal/libs/middleware/smarty"
 	"usher.internal/libs/middleware/upstream"
 	"usher.internal/libs/policy"
+	"usher.internal/libs/subscriber"
 )
 
 // system is a kind of middleware.
@@ -20,9 +21,24 @@ type system struct {
 	open func(options any, d *Deps) (*upstream.Middleware, middleware.Limits, error)
 }
 
-// schemes (schemes.go) and middlewares are everything that a check can be. A new one is a new
-// folder and one entry there or here.
+// register is a kind of check that looks among the operator's own subscribers.
+type register struct {
+	policy.Kind
+	open func(options any, realm string, d *Deps) (*accounts, error)
+}
+
+// schemes (schemes.go), registers and middlewares are everything that a check can be. A new one
+// is a new folder and one entry there or here.
 var (
+	registers = []register{{
+		Kind: policy.Kind{
+			Type:         "users",
+			NewOptions:   func() any { return subscriber.NewOptions() },
+			NamesUser:    func(any) bool { return true },
+			ReadsAddress: func(o any) bool { return o.(*subscriber.Options).AllowPassword },
+		},
+		open: openAccounts,
+	}}
 	middlewares = []system{
 		upstreamOf("http", 0, http.NewOptions, http.New),
 		upstreamOf("ministra", ministra.Grant, ministra.NewOptions, ministra.New),
@@ -34,9 +50,12 @@ var (
 
 // Kinds lists the types of checks that a policy may use.
 func Kinds() []policy.Kind {
-	kinds := make([]policy.Kind, 0, len(schemes)+len(middlewares))
+	kinds := make([]policy.Kind, 0, len(schemes)+len(registers)+len(middlewares))
 	for _, s := range schemes {
 		kinds = append(kinds, s.Kind)
+	}
+	for _, r := range registers {
+		kinds = append(kinds, r.Kind)
 	}
 	for _, m := range middlewares {
 		kinds = append(kinds, m.Kind)
@@ -78,6 +97,12 @@ func open(c *policy.Check, d *Deps) (*check, error) {
 		if s.Type == c.Type {
 			v, stop, err := s.open(c, d)
 			return &check{Check: c, verifier: v, stop: stop}, err
+		}
+	}
+	for _, r := range registers {
+		if r.Type == c.Type {
+			a, err := r.open(c.Options, c.Realm, d)
+			return &check{Check: c, accounts: a, stop: func() {}}, err
 		}
 	}
 	for _, s := range middlewares {

@@ -8,6 +8,7 @@ import (
 
 	"usher.internal/libs/access"
 	"usher.internal/libs/network"
+	"usher.internal/libs/subscriber"
 )
 
 // Claims remembers, for the whole cluster, the first value seen with a name.
@@ -77,10 +78,29 @@ type Grant struct {
 	Whole bool
 }
 
+// Subscribers are the operator's own, for checks of type users. They answer known ones from
+// memory, also while their store is away: then Found.Away says for how long. The error
+// means that nobody can tell.
+type Subscribers interface {
+	// ByToken and ByLogin find who has the token (its fingerprint) or login in the realm;
+	// Found.Account is nil if nobody has.
+	ByToken(ctx context.Context, realm string, token access.Key) (Found, error)
+	ByLogin(ctx context.Context, realm, login string) (Found, error)
+	// Packages are those of the realm.
+	Packages(ctx context.Context, realm string) (subscriber.Packages, error)
+}
+
+// Found is what is known of a token or login.
+type Found struct {
+	*subscriber.Account
+	// Away is for how long nobody could see whether the account has changed, 0 while somebody can.
+	Away time.Duration
+}
+
 // errNoStore is what the stores of an Engine say that was given none.
 var errNoStore = errors.New("no store is configured")
 
-// nothing is Claims, Known and Grants where there is no store.
+// nothing is Claims, Known, Grants and Subscribers where there is no store.
 type nothing struct{}
 
 func (nothing) Find(context.Context, For, bool) ([]Grant, error) { return nil, nil }
@@ -92,3 +112,10 @@ func (nothing) Allowed(context.Context, string, access.Key) (Word, bool, error) 
 	return Word{}, false, errNoStore
 }
 func (nothing) Remember(string, access.Key, Word) {}
+func (nothing) ByToken(context.Context, string, access.Key) (Found, error) {
+	return Found{}, errNoStore
+}
+func (nothing) ByLogin(context.Context, string, string) (Found, error) { return Found{}, errNoStore }
+func (nothing) Packages(context.Context, string) (subscriber.Packages, error) {
+	return nil, errNoStore
+}

@@ -18,7 +18,7 @@ type rule struct {
 	allow, deny lists
 	listed      bool // it has any allow or deny list
 	domains     []string
-	verifiers   []*check // in the order of auth
+	verifiers   []*check // in the order of auth, own subscribers among them
 	upstreams   []*check
 	choosy      bool // a check has for:
 }
@@ -51,7 +51,7 @@ func (e *Engine) compile(r *policy.Rule) (*rule, error) {
 		switch {
 		case !ok:
 			return nil, fmt.Errorf("%s: check %s is not ready", r.Name(), pc.Name)
-		case c.verifier != nil:
+		case c.verifier != nil || c.accounts != nil:
 			out.verifiers = append(out.verifiers, c)
 		default:
 			out.upstreams = append(out.upstreams, c)

@@ -62,6 +62,7 @@ const (
 	makePartitionsSQL = `SELECT usher.make_partitions(@back, @ahead)`
 	oldPartitionsSQL  = `SELECT usher.old_partitions(@parent, @keep::interval)`
 	oldClaimsSQL      = `DELETE FROM usher.claim WHERE at < now() - interval '30 days'`
+	oldChangesSQL     = `DELETE FROM usher.subscriber_change WHERE at < now() - interval '1 day'`
 	// A grant for the whole session is still looked for by sessions that it opened; none lasts longer than a node's hold.
 	oldGrantsSQL = `DELETE FROM usher.middleware_grant WHERE expires_at < now() - CASE WHEN whole_session THEN interval '7 days' ELSE interval '1 minute' END`
 	oldKnownSQL  = `DELETE FROM usher.known WHERE at < now() - interval '30 days'`
@@ -87,7 +88,7 @@ func (s *Store) Maintain(ctx context.Context, keep policy.Retention) (Maintained
 			return m, err
 		}
 	}
-	for _, sql := range []string{oldClaimsSQL, oldKnownSQL, oldGrantsSQL, oldDirectivesSQL} {
+	for _, sql := range []string{oldClaimsSQL, oldKnownSQL, oldGrantsSQL, oldChangesSQL, oldDirectivesSQL} {
 		if _, err := s.pool.Exec(ctx, sql); err != nil {
 			return m, fmt.Errorf("removing old rows: %w", unavailable(err))
 		}

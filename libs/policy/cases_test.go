@@ -21,6 +21,7 @@ import (
 	"usher.internal/libs/middleware/ministra"
 	"usher.internal/libs/middleware/smarty"
 	"usher.internal/libs/policy"
+	"usher.internal/libs/subscriber"
 	"usher.internal/libs/token/jwt"
 	"usher.internal/libs/token/securelink"
 	"usher.internal/libs/token/securetoken"
@@ -34,6 +35,8 @@ func kinds() []policy.Kind {
 		{Type: "securetoken", NewOptions: func() any { return securetoken.NewOptions() }},
 		{Type: "jwt", NewOptions: func() any { return jwt.NewOptions() }},
 		{Type: "secure_link", InAddress: true, NewOptions: func() any { return securelink.NewOptions() }},
+		{Type: "users", NewOptions: func() any { return subscriber.NewOptions() },
+			ReadsAddress: func(o any) bool { return o.(*subscriber.Options).AllowPassword }},
 		{Type: "http", Upstream: true, NewOptions: func() any { return http.NewOptions() }},
 		{Type: "ministra", Upstream: true, NewOptions: func() any { return ministra.NewOptions() }},
 		{Type: "iptvportal", Upstream: true, NewOptions: func() any { return iptvportal.NewOptions() }},

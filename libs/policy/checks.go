@@ -50,7 +50,7 @@ func (c *compiler) check(at path, name string, raw *config.Raw) *Check {
 	check := &Check{
 		Name: name, Type: kind.Type, Realm: common.Realm,
 		Upstream:  kind.Upstream,
-		InAddress: kind.InAddress,
+		InAddress: kind.InAddress || kind.ReadsAddress != nil && kind.ReadsAddress(options),
 		NamesUser: kind.NamesUser == nil || kind.NamesUser(options),
 		Timeout:   timeoutOf(options),
 		Options:   options,

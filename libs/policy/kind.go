@@ -31,6 +31,8 @@ type Kind struct {
 	// OddNumber says that the number of sessions it sends is not meant as a limit of screens, so
 	// that a rule's own comes before it unless the policy says from: middleware.
 	OddNumber bool
+	// ReadsAddress says InAddress for these options; nil means no.
+	ReadsAddress func(options any) bool
 }
 
 // timeoutOf reads the option timeout, 0 if the kind has none.

@@ -50,12 +50,14 @@ func Main(ctx context.Context, cfg Config, version string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closing(ctx, conn.Close)) }()
-	known, grants, files := store.Known(), store.Grants(), OpenFiles(ctx, cfg.GeoIP, tel)
+	known, grants, subscribers := store.Known(), store.Grants(), store.Subscribers()
+	files := OpenFiles(ctx, cfg.GeoIP, tel)
 	ledger := pgstore.NewLedger(store)
 	warm(ctx, ledger, tel.Log)
 	s, err := New(cfg, Deps{
 		Bus: conn, Ledger: ledger, Outbox: store,
-		Claims: store.Claims(), Known: known, Grants: grants, Keyer: keyer, Telemetry: tel, Files: files,
+		Claims: store.Claims(), Known: known, Grants: grants, Subscribers: subscribers,
+		Keyer: keyer, Telemetry: tel, Files: files,
 	})
 	if err != nil {
 		return err
@@ -64,6 +66,7 @@ func Main(ctx context.Context, cfg Config, version string) (err error) {
 		lifecycle.Task{Name: "known", Run: known.Run},
 		lifecycle.Task{Name: "grants", Run: grants.Run},
 		lifecycle.Task{Name: "files", Run: files.Run},
+		lifecycle.Task{Name: "subscribers", Run: subscribers.Run},
 		lifecycle.Task{Name: "worker", Run: s.Run})
 }
 

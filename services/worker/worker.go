@@ -21,6 +21,7 @@ import (
 	"usher.internal/libs/bus"
 	"usher.internal/libs/decide"
 	"usher.internal/libs/lifecycle"
+	"usher.internal/libs/subscriber"
 	"usher.internal/libs/telemetry"
 	"usher.internal/libs/token/jwt"
 	"usher.internal/schemas/nats"
@@ -44,6 +45,8 @@ type Deps struct {
 	Known  decide.Known
 	Grants decide.Grants
 	Keyer  *access.Keyer
+	// Subscribers answer checks of type users; nil: they cannot be asked.
+	Subscribers decide.Subscribers
 	// Telemetry gives logger, tracer and registry.
 	Telemetry *telemetry.Telemetry
 	// HTTP carries the middlewares' calls; nil gives each upstream its own pool.
@@ -92,7 +95,8 @@ func (s *Service) assemble() {
 	m := newMetrics(s.cfg.Name, s.deps.Telemetry.Registry)
 	tracer := s.deps.Telemetry.Tracer("usher.internal/services/worker")
 	deps := decide.Deps{
-		Keyer: s.deps.Keyer, Claims: s.deps.Claims, Known: s.deps.Known, Grants: s.deps.Grants, HTTP: s.deps.HTTP,
+		Keyer: s.deps.Keyer, Claims: s.deps.Claims, Known: s.deps.Known, Grants: s.deps.Grants,
+		Subscribers: s.deps.Subscribers, Passwords: subscriber.NewPasswords(s.deps.Keyer), HTTP: s.deps.HTTP,
 		Log: s.log, Now: time.Now, Tracer: tracer, Observe: m.checked,
 		Keys: new(jwt.Memory), Fetched: m.keysFetched,
 	}

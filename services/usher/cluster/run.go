@@ -26,19 +26,20 @@ const (
 
 // run starts the services and waits for their end. What stands first stops last.
 func (p *parts) run(ctx context.Context, l listeners, began time.Time) error {
-	known, grants := p.store.Known(), p.store.Grants()
+	known, grants, subscribers := p.store.Known(), p.store.Grants(), p.store.Subscribers()
 	tasks := []lifecycle.Task{
 		{Name: "nats", Run: p.watchNATS},
 		{Name: "postgres", Run: p.watchPostgres},
 		{Name: "known viewers", Run: known.Run},
 		{Name: "grants", Run: grants.Run},
 		{Name: "files", Run: p.files.Run},
+		{Name: "subscribers", Run: subscribers.Run},
 	}
 	if l.admin != nil {
 		mux := lifecycle.AdminMux(p.health, p.Telemetry.Registry)
 		tasks = append(tasks, lifecycle.Admin(l.admin, mux, p.Telemetry.Log))
 	}
-	services, err := p.services(l, known, grants)
+	services, err := p.services(l, known, grants, subscribers)
 	if err != nil {
 		return err
 	}
@@ -54,7 +55,7 @@ func (p *parts) run(ctx context.Context, l listeners, began time.Time) error {
 
 // services are the roles, in the order in which they may stop last to first: the edge stops
 // before the workers that it asks.
-func (p *parts) services(l listeners, known *pgstore.Known, grants *pgstore.Grants) ([]lifecycle.Task, error) {
+func (p *parts) services(l listeners, known *pgstore.Known, grants *pgstore.Grants, subscribers *pgstore.Subscribers) ([]lifecycle.Task, error) {
 	rec, err := recorder.New(recorder.Config{Name: recorderName, Region: Region}, recorder.Deps{
 		Bus: p.conns[recorderName], Store: p.store, Telemetry: p.Telemetry, Health: p.health,
 	})
@@ -67,7 +68,8 @@ func (p *parts) services(l listeners, known *pgstore.Known, grants *pgstore.Gran
 		name := workerName(i)
 		w, err := worker.New(worker.Config{Name: name, Region: Region, Pool: p.Pool}, worker.Deps{
 			Bus: p.conns[name], Committer: commit, Outbox: p.store,
-			Claims: p.store.Claims(), Known: known, Grants: grants, Keyer: p.keyer, Telemetry: p.Telemetry, Files: p.files, Health: p.health,
+			Claims: p.store.Claims(), Known: known, Grants: grants, Subscribers: subscribers, Keyer: p.keyer,
+			Telemetry: p.Telemetry, Files: p.files, Health: p.health,
 		})
 		if err != nil {
 			return nil, err

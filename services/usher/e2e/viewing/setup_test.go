@@ -135,14 +135,17 @@ func (c *cluster) recorder(name string) lifecycle.Task {
 func (c *cluster) worker(name string) []lifecycle.Task {
 	tel := c.telemetry()
 	store := openStore(c.t, c.gate.dsn, name)
-	known, grants := store.Known(), store.Grants()
+	known, grants, subscribers := store.Known(), store.Grants(), store.Subscribers()
 	w, err := worker.New(worker.Config{Name: name, Region: region}, worker.Deps{
 		Bus: c.connect(name, tel), Ledger: pgstore.NewLedger(store), Outbox: store,
-		Claims: store.Claims(), Known: known, Grants: grants, Keyer: c.keyer, Telemetry: tel, Health: c.health,
+		Claims: store.Claims(), Known: known, Grants: grants, Subscribers: subscribers, Keyer: c.keyer, Telemetry: tel, Health: c.health,
 	})
 	must(c.t, err)
 	c.workerMetrics = append(c.workerMetrics, tel.Registry)
-	return []lifecycle.Task{{Name: name + " known", Run: known.Run}, {Name: name + " grants", Run: grants.Run}, {Name: name, Run: w.Run}}
+	return []lifecycle.Task{
+		{Name: name + " known", Run: known.Run}, {Name: name + " grants", Run: grants.Run},
+		{Name: name + " subscribers", Run: subscribers.Run}, {Name: name, Run: w.Run},
+	}
 }
 
 func (c *cluster) edge(name string) lifecycle.Task {

@@ -105,7 +105,7 @@ func try(ctx context.Context, p *policyfile.Policy, n *policy.Node, base string)
 // a forged token, and one without any. A viewer without comes last: he would follow the
 // first one's session if both were tried from one place.
 func candidates(rule *policy.Rule, n *policy.Node, stream string) []viewer.Viewer {
-	path := samplePath(n, stream)
+	path := viewer.Path(n, stream)
 	plain := viewer.Viewer{URL: path, IP: loopback, UserAgent: "VLC/3.0"}
 	if n.Caller == "astra" {
 		plain.Channel = stream
@@ -148,12 +148,4 @@ func withToken(v viewer.Viewer, n *policy.Node, token string) viewer.Viewer {
 // sampleStream is a name that the rule's pattern matches.
 func sampleStream(r *policy.Rule) string {
 	return strings.NewReplacer("**", "news", "*", "news").Replace(r.Match.String())
-}
-
-// samplePath is a path out of which the node reads the stream's name.
-func samplePath(n *policy.Node, stream string) string {
-	if n.URL == nil {
-		return "/" + stream + "/index.m3u8"
-	}
-	return strings.NewReplacer("{stream...}", stream, "{stream}", stream, "**", "index.m3u8", "*", "index.m3u8").Replace(n.URL.String())
 }

@@ -19,7 +19,9 @@ import (
 type App struct {
 	// Out gets the answer, Err what is told beside it.
 	Out, Err io.Writer
-	Version  string
+	// In is read where a command is told so by "-"; nil is empty.
+	In      io.Reader
+	Version string
 }
 
 // cli is the whole command line: what is not here does not exist.
@@ -34,6 +36,7 @@ type cli struct {
 	History  history  `cmd:"" help:"List decisions of a user, stream or address."`
 	Why      why      `cmd:"" help:"Say what happened to a stream, user or address lately."`
 	Explain  explain  `cmd:"" help:"Explain one decision step by step, or try out a question."`
+	Token    tokens   `cmd:"" help:"Make tokens, and say what is in one and who accepts it."`
 	DSN      dsn      `cmd:"" name:"dsn" help:"Print the Postgres connection string in use."`
 	Migrate  migrate  `cmd:"" help:"Bring a database to this version's schema."`
 	Version  version  `cmd:"" help:"Print the version."`

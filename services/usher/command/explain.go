@@ -95,7 +95,7 @@ func patiently(ctx context.Context, s *pgstore.Store, id uuid.UUID) (*pgstore.De
 
 // dry judges a question that nobody asked.
 func (c explain) dry(ctx context.Context, app App) error {
-	p, err := c.policy(ctx)
+	p, err := c.source.policy(ctx, c.Policy)
 	if err != nil {
 		return err
 	}
@@ -134,31 +134,6 @@ func tell(p func(string, ...any), v decide.Verdict) {
 		p("  sent to %s", v.Location)
 	}
 	steps(p, v.Steps)
-}
-
-// policy is the given file, or the revision in force.
-func (c explain) policy(ctx context.Context) (*policyfile.Policy, error) {
-	keyer, err := c.keyer("")
-	if err != nil {
-		return nil, err
-	}
-	if c.Policy != "" {
-		data, err := policyfile.Read(c.Policy)
-		if err != nil {
-			return nil, err
-		}
-		return policyfile.Check(ctx, c.Policy, data, keyer)
-	}
-	var p *policyfile.Policy
-	err = c.with(ctx, func(ctx context.Context, s *pgstore.Store) error {
-		row, err := policyShow{}.row(ctx, s)
-		if err != nil {
-			return err
-		}
-		p, err = policyfile.Check(ctx, fmt.Sprintf("policy revision %d", row.Revision), []byte(row.Source), keyer)
-		return err
-	})
-	return p, err
 }
 
 func (c explain) question(p *policyfile.Policy) (*http.Request, error) {

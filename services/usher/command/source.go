@@ -12,6 +12,7 @@ import (
 	"usher.internal/libs/admission"
 	"usher.internal/libs/pgstore"
 	"usher.internal/services/usher/cluster"
+	"usher.internal/services/usher/policyfile"
 )
 
 const answerWithin = 30 * time.Second
@@ -76,6 +77,32 @@ func (s source) keyer(file string) (*access.Keyer, error) {
 		return nil, nil
 	}
 	return k, err
+}
+
+// policy is the given file, or the revision in force. As policyfile.Check it may return both a
+// policy without an engine and ErrSecrets.
+func (s source) policy(ctx context.Context, file string) (*policyfile.Policy, error) {
+	keyer, err := s.keyer("")
+	if err != nil {
+		return nil, err
+	}
+	if file != "" {
+		data, err := policyfile.Read(file)
+		if err != nil {
+			return nil, err
+		}
+		return policyfile.Check(ctx, file, data, keyer)
+	}
+	var p *policyfile.Policy
+	err = s.with(ctx, func(ctx context.Context, store *pgstore.Store) error {
+		row, err := policyShow{}.row(ctx, store)
+		if err != nil {
+			return err
+		}
+		p, err = policyfile.Check(ctx, fmt.Sprintf("policy revision %d", row.Revision), []byte(row.Source), keyer)
+		return err
+	})
+	return p, err
 }
 
 // dsn prints the connection string.

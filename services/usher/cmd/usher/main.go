@@ -18,7 +18,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// After the first signal the next one ends the process at once, whatever it waits for.
 	context.AfterFunc(ctx, stop)
-	code := command.Main(ctx, os.Args[1:], command.App{Out: os.Stdout, Err: os.Stderr, Version: version})
+	code := command.Main(ctx, os.Args[1:], command.App{Out: os.Stdout, Err: os.Stderr, In: os.Stdin, Version: version})
 	stop()
 	os.Exit(code)
 }

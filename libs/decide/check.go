@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"usher.internal/libs/access"
+	"usher.internal/libs/directive"
 	"usher.internal/libs/middleware"
 	"usher.internal/libs/policy"
 	"usher.internal/libs/token"
@@ -52,12 +53,13 @@ type said struct {
 	user, device, name string
 	bearer             string
 	sessions           int
-	duration           time.Duration // how long the yes holds, 0 if it did not say
-	expires            time.Time     // a lease ends by then; zero: it did not say
-	location           string        // where a no sends the viewer
-	open               bool          // the breaker kept it from being asked
-	kept               bool          // a grant said so: nobody was asked
-	grace              time.Duration // of a no: how long a yes that was to be asked about again goes on
+	duration           time.Duration        // how long the yes holds, 0 if it did not say
+	expires            time.Time            // a lease ends by then; zero: it did not say
+	location           string               // where a no sends the viewer
+	open               bool                 // the breaker kept it from being asked
+	kept               bool                 // a grant said so: nobody was asked
+	order              *directive.Directive // it said so, not the check; nil: none
+	grace              time.Duration        // of a no: how long a yes that was to be asked about again goes on
 }
 
 // verify asks a verifier, or looks among the operator's own subscribers.

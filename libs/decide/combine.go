@@ -17,6 +17,7 @@ func (j *judgement) any(ctx context.Context) {
 		q := j.question()
 		for _, c := range j.verifiers {
 			s := j.verify(ctx, c, q)
+			j.ordered(&s)
 			j.note(&s)
 			if s.result == yes {
 				j.accept(&s)
@@ -48,6 +49,7 @@ func (j *judgement) all(ctx context.Context) {
 		q := j.question()
 		for _, c := range j.verifiers {
 			s := j.verify(ctx, c, q)
+			j.ordered(&s)
 			j.note(&s)
 			answers = append(answers, s)
 			if s.result != yes && s.result != unavailable {
@@ -79,20 +81,21 @@ func (j *judgement) askAll(ctx context.Context, enough string) []said {
 	out := make([]said, len(cs))
 	ctx, cancel := keepTime(ctx)
 	defer cancel()
-	if enough == yes && slices.ContainsFunc(cs, h.spares) {
+	spares := func(c *check) bool { return h.spares(c) && !j.orders.Speaks(c.Name) }
+	if enough == yes && slices.ContainsFunc(cs, spares) {
 		for i, c := range cs {
 			out[i] = said{check: c, result: notNeeded}
-			if h.spares(c) {
+			if spares(c) {
 				out[i] = j.ask(ctx, c, h)
 			}
 		}
 	} else if len(cs) == 1 {
-		out[0] = j.ask(ctx, cs[0], h)
+		out[0] = j.word(ctx, cs[0], h)
 	} else {
 		var wg sync.WaitGroup
 		for i, c := range cs {
 			wg.Go(func() {
-				if out[i] = j.ask(ctx, c, h); out[i].result == enough {
+				if out[i] = j.word(ctx, c, h); out[i].result == enough {
 					cancel()
 				}
 			})
@@ -128,6 +131,11 @@ func (j *judgement) note(s *said) {
 
 // accept lets the viewer in by what one check said.
 func (j *judgement) accept(s *said) {
+	j.acceptedBy = s.check.Name
+	if s.order != nil {
+		j.allow(&j.verdict, j.req, access.Overridden, "check "+s.check.Name+": "+s.text, j.welcome(s))
+		return
+	}
 	j.allow(&j.verdict, j.req, access.Granted, "check "+s.check.Name+" accepted the viewer", j.welcome(s))
 }
 
@@ -135,6 +143,8 @@ func (j *judgement) welcome(s *said) welcome {
 	return welcome{
 		realm: s.check.Realm, user: s.user, device: s.device, name: s.name, bearer: s.bearer,
 		sessions: j.rule.number(s.check, s.sessions), duration: s.duration, expires: s.expires,
+		// An override said so and nobody knows whose the token is: a running session stays whose it was.
+		unavailable: s.order != nil && s.user == "",
 	}
 }
 

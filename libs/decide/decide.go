@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"usher.internal/libs/access"
+	"usher.internal/libs/directive"
 	"usher.internal/libs/geo"
 	"usher.internal/libs/policy"
 	"usher.internal/libs/token"
@@ -25,6 +26,14 @@ type judgement struct {
 	verifiers, upstreams []*check
 	// unknown says that a check was away, and grace did not know the viewer.
 	unknown bool
+
+	// orders are the directives that act on this question, seen is the viewer before anybody knows
+	// his account, ruling the override that decides in place of the policy, nil if none.
+	orders *directive.Set
+	seen   directive.Viewer
+	ruling *directive.Directive
+	// acceptedBy is the check that let the viewer in, "" if none did alone.
+	acceptedBy string
 }
 
 // Decide judges the question. It always returns a verdict, and does so by ctx's end:
@@ -66,18 +75,31 @@ var stages = [...]func(*judgement, context.Context) bool{
 	(*judgement).node,
 	(*judgement).publish,
 	(*judgement).alias,
+	(*judgement).bans,
+	(*judgement).overrides,
 	(*judgement).find,
+	(*judgement).ruled,
 	(*judgement).client,
 	(*judgement).lists,
 	(*judgement).domain,
 	(*judgement).auth,
 }
 
+// afterwards are what follows once it is known whose the viewer's session would be: each says
+// whether it has decided otherwise, and the first that has ends it.
+var afterwards = [...]func(*judgement, context.Context) bool{
+	(*judgement).userBans,
+	(*judgement).userOverrides,
+	(*judgement).limitOverride,
+}
+
 // judge goes through the stages.
 func (j *judgement) judge(ctx context.Context) {
-	for _, decided := range stages {
-		if decided(j, ctx) {
-			return
+	for _, list := range [...][]func(*judgement, context.Context) bool{stages[:], afterwards[:]} {
+		for _, decided := range list {
+			if decided(j, ctx) {
+				break
+			}
 		}
 	}
 }
@@ -108,6 +130,10 @@ func (j *judgement) find(context.Context) bool {
 	found := j.snapshot.Rule(j.req.Stream)
 	if found == nil {
 		j.trail.add("rule", "none", "")
+		if j.ruling != nil {
+			j.rule, j.verdict.Rule = unruled, unruled.Rule
+			return false
+		}
 		j.verdict.deny(access.NoRule, "", "")
 		return true
 	}

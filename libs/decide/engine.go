@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"usher.internal/libs/access"
+	"usher.internal/libs/directive"
 	"usher.internal/libs/geo"
 	"usher.internal/libs/middleware"
 	"usher.internal/libs/network"
@@ -36,6 +37,8 @@ type Deps struct {
 	// Passwords remembers their passwords over revisions; nil for one of the engine's own.
 	Subscribers Subscribers
 	Passwords   *subscriber.Passwords
+	// Directives are the bans and overrides in force now; nil, and a nil Set: none.
+	Directives func() *directive.Set
 	// HTTP carries questions to middlewares and fetches key sets; nil gives each its own pool.
 	HTTP nethttp.RoundTripper
 	// Keys remembers fetched key sets from one revision of the policy to the next; nil: the
@@ -79,6 +82,9 @@ func (d Deps) withDefaults() Deps {
 	}
 	if d.Subscribers == nil {
 		d.Subscribers = nothing{}
+	}
+	if d.Directives == nil {
+		d.Directives = func() *directive.Set { return nil }
 	}
 	if d.Place == nil {
 		d.Place = func(netip.Addr) geo.Place { return geo.Place{} }

@@ -44,6 +44,9 @@ func (j *judgement) acceptAll(ctx context.Context, answers []said) {
 		s := &answers[i]
 		if s.result == yes {
 			w.merge(j.welcome(s))
+			if s.order != nil && reason == access.Granted {
+				reason, text = access.Overridden, "check "+s.check.Name+": "+s.text
+			}
 			continue
 		}
 		x, ok := j.excuse(ctx, s.check, false)

@@ -1,6 +1,7 @@
 package directive
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -20,7 +21,10 @@ type Set struct {
 	// lengths are the prefix lengths in use, of IPv4 and IPv6.
 	lengths [2][]length
 
-	size, withToken, userAllows, checks, limits int
+	// checks are the checks in whose place an override speaks, and how many do. Never changed.
+	checks map[string]int
+
+	size, withToken, userAllows, limits int
 }
 
 type account struct{ realm, user string }
@@ -87,8 +91,14 @@ func (s *Set) count(e *entry, by int) {
 	if e.Action == Allow && e.NeedsUser() {
 		s.userAllows += by
 	}
-	if e.Check != "" {
-		s.checks += by
+	if e.Check != "" && e.Action != Limit {
+		s.checks = maps.Clone(s.checks)
+		if s.checks == nil {
+			s.checks = make(map[string]int, 1)
+		}
+		if s.checks[e.Check] += by; s.checks[e.Check] == 0 {
+			delete(s.checks, e.Check)
+		}
 	}
 	if e.Action == Limit {
 		s.limits += by
@@ -143,11 +153,14 @@ func (s *Set) Ruling(v *Viewer, now time.Time) *Directive {
 
 // Answer is the override that is the word of the check v.Check on the viewer, nil if there is none.
 func (s *Set) Answer(v *Viewer, now time.Time) *Directive {
-	if s == nil || s.checks == 0 {
+	if !s.Speaks(v.Check) {
 		return nil
 	}
 	return s.newest(v, now, func(e *entry) bool { return e.Check != "" && e.Action != Limit })
 }
+
+// Speaks says whether an override is the check's word on anybody.
+func (s *Set) Speaks(check string) bool { return s != nil && s.checks[check] > 0 }
 
 // Limit is the override that says how many sessions the viewer may have, nil if there is none.
 func (s *Set) Limit(v *Viewer, now time.Time) *Directive {
@@ -177,7 +190,7 @@ func (s *Set) MayAllow(v *Viewer, now time.Time) bool {
 	if d := s.Ruling(v, now); d != nil && d.Action == Allow {
 		return true
 	}
-	return s.checks > 0
+	return len(s.checks) > 0
 }
 
 // newest is the latest of the wanted directives that hit the viewer.

@@ -83,7 +83,7 @@ type fresh struct {
 
 	mu      sync.Mutex    // guards what follows
 	tried   time.Time     // when the last try began
-	reading bool          // a try is under way
+	reading bool          // a try is under way, or asked for
 	round   chan struct{} // closed when the try that is under way, or the next one, ends
 }
 
@@ -192,20 +192,20 @@ func (f *fresh) keys() []key {
 
 // early implements source: of all who ask within a cooldown one has the keys read, and all wait
 // for that one try.
-func (f *fresh) early(ctx context.Context) bool {
-	before := f.set.Load()
+func (f *fresh) early(ctx context.Context) {
 	f.mu.Lock()
-	round, reading := f.round, f.reading
-	if !reading {
+	round, under := f.round, f.reading
+	if !under {
 		now := f.deps.Now()
 		if now.Sub(f.tried) < cooldown {
 			f.mu.Unlock()
-			return false
+			return
 		}
-		f.tried = now
+		// From here on it is under way for all who come.
+		f.tried, f.reading = now, true
 	}
 	f.mu.Unlock()
-	if !reading {
+	if !under {
 		select {
 		case f.kick <- struct{}{}:
 		default: // it was asked for already
@@ -217,7 +217,6 @@ func (f *fresh) early(ctx context.Context) bool {
 	case <-round:
 	case <-ctx.Done():
 	}
-	return f.set.Load() != before
 }
 
 // close implements source.

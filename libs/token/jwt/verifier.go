@@ -48,9 +48,9 @@ func (d Deps) withDefaults() Deps {
 type source interface {
 	// keys are those in force; nil if there are none.
 	keys() []key
-	// early has the keys read again before their time, if that may help and was not tried
-	// lately, and waits a short time for it. It says whether they were read.
-	early(ctx context.Context) bool
+	// early has the keys read again before their time, if that was not tried lately, and waits a
+	// short time for it.
+	early(ctx context.Context)
 	close()
 }
 
@@ -150,7 +150,8 @@ func (v *Verifier) judge(p *parsed, q *token.Question) (token.Identity, error) {
 func (v *Verifier) verifySignature(ctx context.Context, p *parsed, text string) error {
 	keys := v.source.keys()
 	found := candidates(keys, p)
-	if len(found) == 0 && (keys == nil || p.header.Kid != "" && !knows(keys, p.header.Kid)) && v.source.early(ctx) {
+	if len(found) == 0 && (keys == nil || p.header.Kid != "" && !knows(keys, p.header.Kid)) {
+		v.source.early(ctx)
 		keys = v.source.keys()
 		found = candidates(keys, p)
 	}
@@ -193,9 +194,9 @@ func knows(keys []key, id string) bool {
 // fixed are keys that never change: a secret.
 type fixed []key
 
-func (f fixed) keys() []key              { return f }
-func (fixed) early(context.Context) bool { return false }
-func (fixed) close()                     {}
+func (f fixed) keys() []key         { return f }
+func (fixed) early(context.Context) {}
+func (fixed) close()                {}
 
 func openSecret(o *Options) (source, error) {
 	secret, err := o.Secret.Resolve()

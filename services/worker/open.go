@@ -56,7 +56,7 @@ func Main(ctx context.Context, cfg Config, version string) (err error) {
 	warm(ctx, ledger, tel.Log)
 	s, err := New(cfg, Deps{
 		Bus: conn, Ledger: ledger, Outbox: store,
-		Claims: store.Claims(), Known: known, Grants: grants, Subscribers: subscribers,
+		Directives: store, Claims: store.Claims(), Known: known, Grants: grants, Subscribers: subscribers,
 		Keyer: keyer, Telemetry: tel, Files: files,
 	})
 	if err != nil {

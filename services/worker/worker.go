@@ -49,6 +49,9 @@ type Deps struct {
 	Subscribers decide.Subscribers
 	// Telemetry gives logger, tracer and registry.
 	Telemetry *telemetry.Telemetry
+	// Directives has the bans and overrides in force at the start; nil: the control stream alone
+	// tells them.
+	Directives DirectiveStore
 	// HTTP carries the middlewares' calls; nil gives each upstream its own pool.
 	HTTP http.RoundTripper
 	// Files are databases and lists that the process keeps fresh; nil: rules on countries match
@@ -60,15 +63,16 @@ type Deps struct {
 
 // Service is a worker. Create it with New and run it once.
 type Service struct {
-	cfg       Config
-	deps      Deps
-	log       *slog.Logger
-	health    *lifecycle.Health
-	policies  *policies
-	committer *admission.Committer
-	announcer *announcer
-	answerer  *answerer
-	keeper    *keeper
+	cfg        Config
+	deps       Deps
+	log        *slog.Logger
+	health     *lifecycle.Health
+	policies   *policies
+	committer  *admission.Committer
+	directives *directives
+	announcer  *announcer
+	answerer   *answerer
+	keeper     *keeper
 }
 
 // New puts a worker together; it starts nothing. The error is a name that cannot stand in a
@@ -94,8 +98,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 func (s *Service) assemble() {
 	m := newMetrics(s.cfg.Name, s.deps.Telemetry.Registry)
 	tracer := s.deps.Telemetry.Tracer("usher.internal/services/worker")
+	s.directives = newDirectives(s.deps.Directives, s.deps.Bus, s.log)
 	deps := decide.Deps{
-		Keyer: s.deps.Keyer, Claims: s.deps.Claims, Known: s.deps.Known, Grants: s.deps.Grants,
+		Directives: s.directives.book.Set,
+		Keyer:      s.deps.Keyer, Claims: s.deps.Claims, Known: s.deps.Known, Grants: s.deps.Grants,
 		Subscribers: s.deps.Subscribers, Passwords: subscriber.NewPasswords(s.deps.Keyer), HTTP: s.deps.HTTP,
 		Log: s.log, Now: time.Now, Tracer: tracer, Observe: m.checked,
 		Keys: new(jwt.Memory), Fetched: m.keysFetched,
@@ -135,6 +141,7 @@ func (s *Service) Run(ctx context.Context) error {
 	tasks := []lifecycle.Task{
 		{Name: "announcer", Run: s.announcer.Run},
 		{Name: "committer", Run: s.commit},
+		{Name: "directives", Run: s.directives.Run},
 		{Name: "policy", Run: s.policies.Run},
 		{Name: "tick", Run: func(ctx context.Context) error { return tick(ctx, s.deps.Bus, s.log) }},
 		{Name: "seats", Run: s.serveSeats},
@@ -173,6 +180,7 @@ func (s *Service) serveAuth(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+	s.directives.wait(ctx)
 	s.log.InfoContext(ctx, "worker takes questions", slog.String(telemetry.Region, s.cfg.Region))
 	return s.deps.Bus.ServeAuth(ctx, s.cfg.Region, s.cfg.Pool, s.cfg.Queue, s.answerer.answer)
 }

@@ -138,7 +138,7 @@ func (c *cluster) worker(name string) []lifecycle.Task {
 	known, grants, subscribers := store.Known(), store.Grants(), store.Subscribers()
 	w, err := worker.New(worker.Config{Name: name, Region: region}, worker.Deps{
 		Bus: c.connect(name, tel), Ledger: pgstore.NewLedger(store), Outbox: store,
-		Claims: store.Claims(), Known: known, Grants: grants, Subscribers: subscribers, Keyer: c.keyer, Telemetry: tel, Health: c.health,
+		Directives: store, Claims: store.Claims(), Known: known, Grants: grants, Subscribers: subscribers, Keyer: c.keyer, Telemetry: tel, Health: c.health,
 	})
 	must(c.t, err)
 	c.workerMetrics = append(c.workerMetrics, tel.Registry)

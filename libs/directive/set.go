@@ -24,7 +24,7 @@ type Set struct {
 	// checks are the checks in whose place an override speaks, and how many do. Never changed.
 	checks map[string]int
 
-	size, withToken, userAllows, limits int
+	size, withToken, withDevice, userAllows, limits int
 }
 
 type account struct{ realm, user string }
@@ -88,6 +88,9 @@ func (s *Set) count(e *entry, by int) {
 	if !e.Token.IsZero() {
 		s.withToken += by
 	}
+	if e.Device != "" {
+		s.withDevice += by
+	}
 	if e.Action == Allow && e.NeedsUser() {
 		s.userAllows += by
 	}
@@ -135,6 +138,9 @@ func (s *Set) Len() int {
 
 // NeedsToken says whether the viewer's token matters at all.
 func (s *Set) NeedsToken() bool { return s != nil && s.withToken > 0 }
+
+// NeedsDevice says whether the viewer's device matters at all.
+func (s *Set) NeedsDevice() bool { return s != nil && s.withDevice > 0 }
 
 // AllowsUsers says whether an override lets accounts in, so that it pays to find out whose a
 // refused token is.

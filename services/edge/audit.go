@@ -139,13 +139,13 @@ func repeats(id uuid.UUID, total int64) *usherv1.JournalEntry {
 }
 
 // row reports a decision that the edge made by itself: it stands.
-func (s *Service) row(q *question, d *access.Decision, step access.Step) *usherv1.JournalEntry {
+func (s *Service) row(q *question, d *access.Decision, list ...access.Step) *usherv1.JournalEntry {
 	r := &usherv1.DecisionRow{
 		Id: d.ID[:], Region: s.cfg.Region, Edge: s.cfg.Name,
 		Node: q.Node, Caller: q.Caller, Stream: q.own, Realm: d.Realm, User: d.User,
 		UserAgent: q.UserAgent, Outcome: string(d.Outcome), Reason: string(d.Reason),
 		PolicyRevision: d.Revision, DurationUs: time.Since(q.asked).Microseconds(),
-		Steps: steps(step),
+		Steps: steps(list...),
 	}
 	if q.IP.IsValid() {
 		r.Ip = q.IP.String()

@@ -51,7 +51,7 @@ func (s *Service) followPolicy(ctx context.Context) error {
 	})
 }
 
-// followControl takes in kills, evictions and zaps until ctx ends.
+// followControl takes in kills, evictions, zaps, bans and overrides until ctx ends.
 func (s *Service) followControl(ctx context.Context) error {
 	return s.feed.FollowControl(ctx,
 		func(_ uint64, m *usherv1.Control) { s.control(m) },
@@ -60,6 +60,10 @@ func (s *Service) followControl(ctx context.Context) error {
 
 // control applies one message. Applying it twice changes nothing.
 func (s *Service) control(m *usherv1.Control) {
+	if m.GetDirective() != nil {
+		s.direct(m)
+		return
+	}
 	reason, ok := endOf(m)
 	if !ok || len(m.GetSessionKey()) != len(access.Key{}) {
 		return

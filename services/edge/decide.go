@@ -32,7 +32,10 @@ func (s *Service) decide(ctx context.Context, q *question) access.Decision {
 			q.prefix = ses.prefix // the device stays the one that it was opened by
 		}
 	}
-	if ses == nil && q.bare() && !q.rule.tokenless {
+	if d, ok := s.forbidden(ctx, q, ses); ok {
+		return d
+	}
+	if ses == nil && q.bare() && !q.rule.tokenless && !s.mayAllow(q) {
 		return s.unfollowed(ctx, q)
 	}
 	if d, ok := s.barred(q, now); ok {
@@ -99,8 +102,13 @@ func (s *Service) barred(q *question, now instant) (access.Decision, bool) {
 
 // endReason is the reason of a denial that a session's end stands behind.
 func endReason(c access.CloseReason) access.Reason {
-	if c == access.CloseKilled {
+	switch c {
+	case access.CloseKilled:
 		return access.Killed
+	case access.CloseBanned:
+		return access.Banned
+	case access.CloseOverridden:
+		return access.Overridden
 	}
 	return access.Evicted
 }
@@ -213,7 +221,10 @@ func (s *Service) admit(q *question, ses *session, d access.Decision, sent insta
 	why, over := s.bars.ended(q.Key, d.Session)
 	over = over && d.Session != uuid.Nil
 	if over && why != access.CloseZapped {
-		return s.overtaken(q, d, why)
+		return s.overtaken(q, d, endReason(why), access.Step{Name: "bar", Result: string(why)})
+	}
+	if o := s.overruled(q, &d); o != nil {
+		return s.overtaken(q, d, reasonOf(o), stepOf(o))
 	}
 	g := &grant{
 		session: d.Session, decision: d.ID, reason: d.Reason, realm: shared(d.Realm), user: d.User,
@@ -232,13 +243,13 @@ func (s *Service) admit(q *question, ses *session, d access.Decision, sent insta
 	return d
 }
 
-// overtaken refuses a viewer whose session was ended by force while the answer that
-// let him in was on its way: a decision of its own, with its own row.
-func (s *Service) overtaken(q *question, d access.Decision, why access.CloseReason) access.Decision {
-	d.ID, d.Outcome, d.Reason, d.Lease = s.newID(), access.Deny, endReason(why), 0
+// overtaken refuses a viewer whose session was ended by force, or who was banned, while the
+// answer that let him in was on its way: a decision of its own, with its own row.
+func (s *Service) overtaken(q *question, d access.Decision, why access.Reason, step access.Step) access.Decision {
+	d.ID, d.Outcome, d.Reason, d.Lease = s.newID(), access.Deny, why, 0
 	d.Text = d.Reason.Text()
 	q.send(&d)
-	s.journal.add(s.row(q, &d, access.Step{Name: "bar", Result: string(why)}))
+	s.journal.add(s.row(q, &d, step))
 	return d
 }
 

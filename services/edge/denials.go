@@ -40,6 +40,13 @@ func (m *denials) put(k access.Key, d access.Decision, now instant) {
 	}
 }
 
+// clear forgets all denials: who may watch has changed.
+func (m *denials) clear() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.young, m.old = make(map[access.Key]denial), nil
+}
+
 // get finds a denial that still stands: not over, and not older than the policy.
 func (m *denials) get(k access.Key, now instant, revision int64) (access.Decision, bool) {
 	m.mu.Lock()

@@ -20,6 +20,7 @@ import (
 
 	"usher.internal/libs/access"
 	"usher.internal/libs/bus"
+	"usher.internal/libs/directive"
 	"usher.internal/libs/lifecycle"
 	"usher.internal/libs/telemetry"
 	names "usher.internal/schemas/nats"
@@ -72,6 +73,8 @@ type Service struct {
 	abandoned *abandoned
 	flights   *flights
 	bars      *bars
+	book      *directive.Book
+	purging   *purging
 	refusals  *refusals
 	tallies   *tallies
 	closings  closings
@@ -115,7 +118,7 @@ func build(cfg Config, deps Deps, w wires) *Service {
 		decider:  w.decider, seats: w.seats, feed: w.feed,
 		viewed: make(chan struct{}),
 		table:  newTable(cfg.Sessions), denials: newDenials(), abandoned: newAbandoned(), flights: newFlights(),
-		bars: newBars(), refusals: newRefusals(), tallies: newTallies(),
+		bars: newBars(), book: directive.NewBook(), purging: newPurging(), refusals: newRefusals(), tallies: newTallies(),
 		// A monotonic clock that never shows 0, which stands for "never".
 		start: time.Now().Add(-cutOff - time.Second),
 	}
@@ -142,6 +145,7 @@ func (s *Service) Run(ctx context.Context) error {
 	// Stopped from the last to the first: what answers before what reports.
 	return lifecycle.Run(ctx, s.log,
 		lifecycle.Task{Name: "journal", Run: s.journal.run},
+		lifecycle.Task{Name: "directives", Run: s.purge},
 		lifecycle.Task{Name: "control", Run: s.followControl},
 		lifecycle.Task{Name: "policy", Run: s.followPolicy},
 		lifecycle.Task{Name: "seats", Run: s.sweep},

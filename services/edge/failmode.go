@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"usher.internal/libs/access"
+	"usher.internal/libs/directive"
 	"usher.internal/libs/telemetry"
 )
 
@@ -29,19 +30,27 @@ func (s *Service) failed(ctx context.Context, q *question, ses *session, cause e
 		old = ses.grant.Load()
 		d.Realm, d.User, d.SessionName, d.Session = old.realm, old.user, old.name, old.session
 	}
+	order, steps := s.order(q, old), []access.Step{{Name: "fail mode", Result: string(q.rule.fail), Text: cause.Error()}}
+	if order != nil {
+		steps = append(steps, stepOf(order))
+	}
 	switch {
+	case order != nil && order.Action == directive.Deny:
+		d.Reason = reasonOf(order)
+	case order != nil:
+		d.Outcome, d.Reason, d.Unaccounted = access.Allow, access.Overridden, old == nil || old.unaccounted
 	case q.rule.fail == access.FailAllow:
 		d.Outcome, d.Reason, d.Unaccounted = access.Allow, access.Uncounted, true
 	case q.rule.fail == access.FailGrace && old != nil && now.since(old.confirmed) < q.rule.grace:
 		d.Outcome, d.Reason = access.Allow, access.Grace
 	}
-	d.Unknown = d.Outcome != access.Allow && q.rule.fail == access.FailGrace
+	d.Unknown = d.Outcome != access.Allow && q.rule.fail == access.FailGrace && order == nil
 	d.Text = d.Reason.Text()
 	q.send(&d)
 	s.metrics.failed(q.rule.fail, d.Outcome)
 	s.log.DebugContext(ctx, "no worker answered", slog.String(telemetry.Node, q.Node),
 		slog.String(telemetry.Result, string(d.Outcome)), slog.Any(telemetry.Error, cause))
-	s.journal.add(s.row(q, &d, access.Step{Name: "fail mode", Result: string(q.rule.fail), Text: cause.Error()}))
+	s.journal.add(s.row(q, &d, steps...))
 	if d.Outcome != access.Allow && q.doubt {
 		s.abandoned.add(q.ID, now)
 	}

@@ -52,10 +52,14 @@ func prefixOf(ip netip.Addr) netip.Addr {
 // device is the device as workers and operators see it: the id that the viewer brought,
 // else where he is and what he says he is.
 func (q *question) device() string {
-	if q.Device != "" {
-		return q.Device
+	return deviceOf(q.Device, q.prefix, q.UserAgent)
+}
+
+func deviceOf(id string, prefix netip.Addr, agent string) string {
+	if id != "" {
+		return id
 	}
-	return access.Clean(q.prefix.String()+" "+q.UserAgent, access.MaxName)
+	return access.Clean(prefix.String()+" "+agent, access.MaxName)
 }
 
 // key is the session key: the caller's own id with the node that gave it, else a

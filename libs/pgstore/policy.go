@@ -16,17 +16,28 @@ type PolicyRow struct {
 	Author    string
 	Comment   string
 	CreatedAt time.Time
+	// Due is when it goes back by itself, nil where it was applied for good. ConfirmedAt says
+	// that it stays, WentBack names the revision that took its place when nobody did.
+	Due, ConfirmedAt *time.Time
+	WentBack         *int64
 }
 
+// policyLock is held by whoever stores a revision, so that none comes between another's look
+// at the newest and its own.
+const policyLock = 0x75736865725f706f // "usher_po"
+
 const applyPolicySQL = `
+  WITH alone AS MATERIALIZED (SELECT pg_advisory_xact_lock(@lock))
 INSERT INTO usher.policy_revision (source, author, comment)
-VALUES (@source, @author, @comment)
+SELECT @source, @author, @comment
+  FROM alone
 RETURNING revision`
 
 // ApplyPolicy stores a policy that has been checked as the newest revision, and returns its number.
 func (s *Store) ApplyPolicy(ctx context.Context, source, author, comment string) (int64, error) {
 	var revision int64
-	err := s.pool.QueryRow(ctx, applyPolicySQL, pgx.NamedArgs{"source": source, "author": author, "comment": comment}).Scan(&revision)
+	err := s.pool.QueryRow(ctx, applyPolicySQL, pgx.NamedArgs{
+		"lock": int64(policyLock), "source": source, "author": author, "comment": comment}).Scan(&revision)
 	if err != nil {
 		return 0, fmt.Errorf("storing the policy: %w", unavailable(err))
 	}
@@ -56,8 +67,9 @@ func (s *Store) CurrentPolicy(ctx context.Context) (*PolicyRow, error) {
 }
 
 const policyRevisionSQL = `
-SELECT revision, source, author, comment, created_at
+SELECT revision, source, author, comment, created_at, due, confirmed_at, went_back
   FROM usher.policy_revision
+  LEFT JOIN usher.policy_trial USING (revision)
  WHERE revision = @revision`
 
 // PolicyRevision is one revision, nil if there is none of that number.
@@ -77,8 +89,9 @@ func (s *Store) PolicyRevision(ctx context.Context, revision int64) (*PolicyRow,
 }
 
 const policyHistorySQL = `
-SELECT revision, source, author, comment, created_at
+SELECT revision, source, author, comment, created_at, due, confirmed_at, went_back
   FROM usher.policy_revision
+  LEFT JOIN usher.policy_trial USING (revision)
  ORDER BY revision DESC
  LIMIT @max`
 

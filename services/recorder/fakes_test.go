@@ -92,6 +92,10 @@ func (s *fakeStore) CurrentRevision(context.Context) (int64, error) {
 	return s.policy.Revision, s.fail
 }
 
+func (s *fakeStore) GoBack(context.Context) (pgstore.Trial, bool, error) {
+	return pgstore.Trial{}, false, nil
+}
+
 func (s *fakeStore) CurrentPolicy(context.Context) (*pgstore.PolicyRow, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

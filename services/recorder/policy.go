@@ -32,6 +32,8 @@ type PolicyStore interface {
 	CurrentRevision(ctx context.Context) (int64, error)
 	// CurrentPolicy is the newest revision, nil if there is none.
 	CurrentPolicy(ctx context.Context) (*pgstore.PolicyRow, error)
+	// GoBack ends a trial that nobody confirmed in time; ok says whether there was one.
+	GoBack(ctx context.Context) (t pgstore.Trial, ok bool, err error)
 }
 
 // policyTarget is from where workers and edges read; *bus.Conn is one.
@@ -66,6 +68,16 @@ func newSpreader(store PolicyStore, target policyTarget, log *slog.Logger) *spre
 
 // current is the policy in force as this recorder knows it, nil if there is none.
 func (s *spreader) current() *policy.Snapshot { return s.snapshot.Load() }
+
+// goBack brings the policy before a trial in force again, if nobody confirmed that in time.
+func (s *spreader) goBack(ctx context.Context) error {
+	t, ok, err := s.store.GoBack(ctx)
+	if ok {
+		s.log.WarnContext(ctx, "policy was not confirmed in time, the one before comes in force again",
+			slog.Int64(telemetry.Revision, t.Revision), slog.Int64("back_to", t.BackTo))
+	}
+	return err
+}
 
 // spread is one look. A revision that cannot be parsed (it was stored by a newer usher, or
 // by hand) is told once and not spread: the one before goes on.

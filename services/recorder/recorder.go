@@ -108,6 +108,7 @@ func (s *Service) Run(ctx context.Context) error {
 		s.task("streams", streamsEvery, streamsRetry, streamsTimeout, s.ensure),
 		s.task("maintain", maintainEvery, maintainRetry, maintainTimeout, s.maintain),
 		s.task("policy", policyEvery, policyEvery, policyTimeout, s.spreader.spread),
+		s.task("policy trials", policyEvery, policyEvery, policyTimeout, s.spreader.goBack),
 		s.task("sweep", sweepEvery, sweepEvery, sweepTimeout, s.sweeper.sweep),
 		s.task("outbox", outboxEvery, outboxEvery, outboxTimeout, s.relay.tell),
 		s.task("directives", outboxEvery, outboxEvery, outboxTimeout, s.herald.tell),

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"usher.internal/libs/config"
+	"usher.internal/libs/pgstore"
 	"usher.internal/libs/telemetry"
 	"usher.internal/services/usher/policyfile"
 )
@@ -47,7 +48,20 @@ func (p *parts) applyPolicy(ctx context.Context) error {
 	if p.policyErr != nil {
 		return p.keepPolicy(ctx)
 	}
-	revision, changed, err := policyfile.Apply(ctx, p.store, p.policy, author, "read at the start from "+p.Policy)
+	since, err := policyfile.Since(ctx, p.store, p.policy, author)
+	if err != nil {
+		return err
+	}
+	if since != nil {
+		p.Log.InfoContext(ctx, "policy file has not changed, what was applied since stays in force",
+			slog.Int64(telemetry.Revision, since.Revision), slog.String("author", since.Author))
+		return p.usePolicy(ctx, since)
+	}
+	revision, changed, err := policyfile.ApplyFile(ctx, p.store, p.policy, author, "read at the start from "+p.Policy)
+	if failed, ok := errors.AsType[*policyfile.FailedError](err); ok {
+		p.policyErr = failed
+		return p.keepPolicy(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -73,6 +87,14 @@ func (p *parts) keepPolicy(ctx context.Context) error {
 		return p.policyErr
 	}
 	policyfile.Tell(ctx, p.Log, p.policyErr)
+	return p.usePolicy(ctx, current)
+}
+
+// usePolicy takes a stored revision in the place of the file.
+func (p *parts) usePolicy(ctx context.Context, current *pgstore.PolicyRow) (err error) {
+	if p.policy != nil {
+		p.policy.Close()
+	}
 	p.policy, err = policyfile.Check(ctx, fmt.Sprintf("policy revision %d", current.Revision), []byte(current.Source), p.keyer)
 	var problems config.Problems
 	if errors.As(err, &problems) {

@@ -19,10 +19,12 @@ import (
 
 // policies groups what is done with the policy.
 type policies struct {
-	Check   policyCheck   `cmd:"" help:"Check a file and run its examples; changes nothing."`
-	Apply   policyApply   `cmd:"" help:"Check a file and bring it into force as a new revision."`
-	Show    policyShow    `cmd:"" help:"Print the policy in force, or an older revision."`
-	History policyHistory `cmd:"" help:"List revisions, the newest first."`
+	Check    policyCheck    `cmd:"" help:"Check a file and run its examples; changes nothing."`
+	Apply    policyApply    `cmd:"" help:"Check a file and bring it into force as a new revision."`
+	Confirm  policyConfirm  `cmd:"" help:"Keep a revision that was applied with --confirm."`
+	Rollback policyRollback `cmd:"" help:"Bring an older revision into force again."`
+	Show     policyShow     `cmd:"" help:"Print the policy in force, or an older revision."`
+	History  policyHistory  `cmd:"" help:"List revisions, the newest first."`
 }
 
 type policyCheck struct {
@@ -88,10 +90,11 @@ func printProblems(w io.Writer, problems config.Problems) {
 
 type policyApply struct {
 	source
-	File           string `arg:"" help:"The policy file." placeholder:"FILE"`
-	ClusterKey     string `help:"File of the cluster's key, where the policy lists tokens and --data is not at hand." placeholder:"FILE"`
-	Comment        string `help:"Why, for the history." short:"m"`
-	WithoutSecrets bool   `help:"Apply it although a secret cannot be read on this machine: workers read their own."`
+	File           string        `arg:"" help:"The policy file." placeholder:"FILE"`
+	ClusterKey     string        `help:"File of the cluster's key, where the policy lists tokens and --data is not at hand." placeholder:"FILE"`
+	Comment        string        `help:"Why, for the history." short:"m"`
+	Confirm        time.Duration `help:"Go back to the policy before after this time, such as 10m, unless usher policy confirm comes first." placeholder:"TIME"`
+	WithoutSecrets bool          `help:"Apply it although a secret cannot be read on this machine: workers read their own."`
 }
 
 // Run applies a file; recorders spread it to all workers and edges within a second.
@@ -119,6 +122,9 @@ func (c policyApply) Run(ctx context.Context, app App) error {
 	defer p.Close()
 	printProblems(app.Err, p.Snapshot.Warnings)
 	return c.with(ctx, func(ctx context.Context, s *pgstore.Store) error {
+		if c.Confirm != 0 {
+			return try(ctx, app, s, p, c.Comment, c.Confirm)
+		}
 		revision, changed, err := policyfile.Apply(ctx, s, p, whoami(), c.Comment)
 		if err != nil {
 			return err
@@ -202,9 +208,9 @@ func (c policyHistory) Run(ctx context.Context, app App) error {
 		}
 		lines := make([][]string, len(rows))
 		for i, r := range rows {
-			lines[i] = []string{fmt.Sprint(r.Revision), clock(r.CreatedAt), r.Author, oneLine(r.Comment)}
+			lines[i] = []string{fmt.Sprint(r.Revision), clock(r.CreatedAt), r.Author, standing(rows, i), oneLine(r.Comment)}
 		}
-		return table(app, "there is no policy yet: usher policy apply FILE", "REVISION AT AUTHOR COMMENT", lines)
+		return table(app, "there is no policy yet: usher policy apply FILE", "REVISION AT AUTHOR STATE COMMENT", lines)
 	})
 }
 
@@ -216,7 +222,11 @@ func revision(r pgstore.PolicyRow) any {
 		Author    string    `json:"author"`
 		Comment   string    `json:"comment"`
 		Source    string    `json:"source"`
-	}{r.Revision, r.CreatedAt, r.Author, r.Comment, r.Source}
+		// ConfirmBy is the end of a trial; it was kept at ConfirmedAt, or revision WentBack took its place.
+		ConfirmBy   *time.Time `json:"confirm_by,omitempty"`
+		ConfirmedAt *time.Time `json:"confirmed_at,omitempty"`
+		WentBack    *int64     `json:"went_back,omitempty"`
+	}{r.Revision, r.CreatedAt, r.Author, r.Comment, r.Source, r.Due, r.ConfirmedAt, r.WentBack}
 }
 
 func colon(comment string) string {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"usher.internal/libs/access"
 	"usher.internal/libs/config"
@@ -29,6 +30,9 @@ var ErrNoKey = errors.New("the policy lists tokens, which are stored as fingerpr
 type Store interface {
 	ApplyPolicy(ctx context.Context, source, author, comment string) (revision int64, err error)
 	CurrentPolicy(ctx context.Context) (*pgstore.PolicyRow, error)
+	TryPolicy(ctx context.Context, source, author, comment string, lasts time.Duration) (pgstore.Trial, error)
+	FailedTrial(ctx context.Context, source string) (int64, error)
+	SeenPolicy(ctx context.Context, source, author string) (bool, error)
 }
 
 // Policy is a policy that was checked, and the engine that decides by it. Close it.
@@ -88,24 +92,6 @@ func Check(ctx context.Context, name string, data []byte, keyer *access.Keyer) (
 		return nil, config.Problems(problems)
 	}
 	return p, nil
-}
-
-// Apply stores the policy as a new revision, its token lists as fingerprints, unless it is
-// the current one's very text: then it changes nothing and returns the current number with
-// changed false. The error is ErrNoKey if the lists could not be fingerprinted.
-func Apply(ctx context.Context, store Store, p *Policy, author, comment string) (revision int64, changed bool, err error) {
-	if p.sealed == "" {
-		return 0, false, ErrNoKey
-	}
-	current, err := store.CurrentPolicy(ctx)
-	if err != nil {
-		return 0, false, err
-	}
-	if current != nil && current.Source == p.sealed {
-		return current.Revision, false, nil
-	}
-	revision, err = store.ApplyPolicy(ctx, p.sealed, author, comment)
-	return revision, err == nil, err
 }
 
 // anyKeyer serves where no stored key is compared with: examples and dry runs.

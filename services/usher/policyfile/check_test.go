@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"usher.internal/libs/access"
 	"usher.internal/libs/config"
@@ -34,6 +35,14 @@ func (m *memory) CurrentPolicy(context.Context) (*pgstore.PolicyRow, error) {
 	}
 	return &m.rows[len(m.rows)-1], nil
 }
+
+func (m *memory) TryPolicy(context.Context, string, string, string, time.Duration) (pgstore.Trial, error) {
+	return pgstore.Trial{}, pgstore.ErrNothingBefore
+}
+
+func (m *memory) FailedTrial(context.Context, string) (int64, error) { return 0, nil }
+
+func (m *memory) SeenPolicy(context.Context, string, string) (bool, error) { return false, nil }
 
 func keyer(t *testing.T) *access.Keyer {
 	t.Helper()

@@ -68,7 +68,12 @@ func (w *Watcher) take(ctx context.Context, data []byte) {
 		return
 	}
 	defer p.Close()
-	revision, changed, err := Apply(ctx, w.Store, p, w.Author, "changed on disk")
+	revision, changed, err := ApplyFile(ctx, w.Store, p, w.Author, "changed on disk")
+	if failed, ok := errors.AsType[*FailedError](err); ok {
+		w.last = data
+		Tell(ctx, w.Log, failed)
+		return
+	}
 	if err != nil {
 		w.Log.WarnContext(ctx, "policy file changed but cannot be stored yet", slog.Any(telemetry.Error, err))
 		return

@@ -75,11 +75,6 @@ func decisionTable(rows []pgstore.DecisionRow) [][]string {
 	return out
 }
 
-// users groups what is asked about users.
-type users struct {
-	Show usersShow `cmd:"" help:"Show a user's sessions and latest decisions."`
-}
-
 type usersShow struct {
 	source
 	list
@@ -104,8 +99,15 @@ func (c usersShow) Run(ctx context.Context, app App) error {
 		if err != nil {
 			return err
 		}
+		own, err := s.SubscriberRows(ctx, pgstore.SubscriberFilter{Realm: c.Realm, User: c.User})
+		if err != nil {
+			return err
+		}
 		if c.JSON {
-			return printJSON(app, map[string]any{"user_id": c.User, "sessions": rows, "decisions": decisions})
+			return printJSON(app, map[string]any{"user_id": c.User, "subscribers": own, "sessions": rows, "decisions": decisions})
+		}
+		for i := range own {
+			describe(app.Out, &own[i])
 		}
 		playing := 0
 		for _, r := range rows {

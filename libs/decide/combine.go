@@ -183,6 +183,13 @@ var (
 	ranksAll = map[string]int{no: 4, notMine: 2, skipped: 1}
 )
 
+// knowsBetter says whether the no proves whose token it is, where the other one does not: two
+// checks with different keys, of which one made the token that has ended.
+func (s *said) knowsBetter(other *said) bool {
+	proven := s.reason == access.Expired || s.reason == access.NotYet || s.reason == access.WrongIP
+	return proven && s.result == no && other.result == no && other.reason == access.BadToken
+}
+
 // refuse denies by the strongest answer, the first of them in the policy's order.
 func (j *judgement) refuse(answers []said, ranks map[string]int) {
 	var best said
@@ -192,7 +199,7 @@ func (j *judgement) refuse(answers []said, ranks map[string]int) {
 		if s.result == no && location == "" {
 			location = s.location
 		}
-		if ranks[s.result] > ranks[best.result] {
+		if ranks[s.result] > ranks[best.result] || s.knowsBetter(&best) {
 			best = *s
 		}
 	}

@@ -209,6 +209,28 @@ func TestAllStopsAtTheFirstNo(t *testing.T) {
 	}
 }
 
+// Of two checks with different keys the one that made the token says what is wrong with it.
+func TestAProvenNoCountsMoreThanABadToken(t *testing.T) {
+	t.Parallel()
+	says := func(reason access.Reason) verifierFunc {
+		return func(context.Context, *token.Question) (token.Identity, error) {
+			return token.Identity{}, &token.Denial{Reason: reason, Text: string(reason)}
+		}
+	}
+	for _, c := range []struct{ first, second, want access.Reason }{
+		{access.BadToken, access.Expired, access.Expired},
+		{access.Expired, access.BadToken, access.Expired},
+		{access.BadToken, access.WrongIP, access.WrongIP},
+		{access.NotYet, access.Expired, access.NotYet},
+		{access.BadToken, access.BadToken, access.BadToken},
+	} {
+		e := engineOf(t, Deps{}, policy.AuthAny, access.FailDeny, says(c.first), says(c.second))
+		if v := e.Decide(t.Context(), asking("t")); v.Reason != c.want || v.Outcome != access.Deny {
+			t.Errorf("%s, then %s = %s %s, want %s", c.first, c.second, v.Outcome, v.Reason, c.want)
+		}
+	}
+}
+
 func TestKinds(t *testing.T) {
 	t.Parallel()
 	var types []string

@@ -95,7 +95,8 @@ func (f *fresh) start() {
 	go f.run(ctx)
 }
 
-// run reads until ctx ends.
+// run reads until ctx ends. The log has a line when that begins to fail, and one when it works
+// again.
 func (f *fresh) run(ctx context.Context) {
 	defer close(f.done)
 	failures := 0
@@ -105,9 +106,11 @@ func (f *fresh) run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil && failures == 0:
-			f.tell(slog.LevelWarn, f.what+" cannot be read, the keys of the last time stay", slog.Any("error", err))
+			f.deps.Log.WarnContext(ctx, "keys cannot be read, those of the last time stay",
+				slog.String("check", f.deps.Check), slog.String("source", f.what), slog.Any("error", err))
 		case err == nil && failures > 0:
-			f.tell(slog.LevelInfo, f.what+" can be read again")
+			f.deps.Log.InfoContext(ctx, "keys can be read again",
+				slog.String("check", f.deps.Check), slog.String("source", f.what))
 		}
 		if failures++; err == nil {
 			failures = 0
@@ -134,11 +137,6 @@ func (f *fresh) pause(failures int) time.Duration {
 		d += time.Duration(float64(d) * 0.1 * (rand.Float64()*2 - 1)) // workers do not come all at once
 	}
 	return d
-}
-
-// tell writes one line when reading begins to fail, and one when it works again.
-func (f *fresh) tell(level slog.Level, text string, attrs ...slog.Attr) {
-	f.deps.Log.LogAttrs(context.Background(), level, text, append(attrs, slog.String("check", f.deps.Check))...)
 }
 
 // read is one try.

@@ -65,6 +65,7 @@ const (
 	oldChangesSQL     = `DELETE FROM usher.subscriber_change WHERE at < now() - interval '1 day'`
 	// A grant for the whole session is still looked for by sessions that it opened; none lasts longer than a node's hold.
 	oldGrantsSQL = `DELETE FROM usher.middleware_grant WHERE expires_at < now() - CASE WHEN whole_session THEN interval '7 days' ELSE interval '1 minute' END`
+	oldChecksSQL = `DELETE FROM usher.check_status WHERE updated_at < now() - interval '1 day'`
 	oldKnownSQL  = `DELETE FROM usher.known WHERE at < now() - interval '30 days'`
 	// Directives that are over stay for the audit of what they did.
 	oldDirectivesSQL = `DELETE FROM usher.directive WHERE LEAST(revoked_at, until) < now() - interval '90 days'`
@@ -88,7 +89,7 @@ func (s *Store) Maintain(ctx context.Context, keep policy.Retention) (Maintained
 			return m, err
 		}
 	}
-	for _, sql := range []string{oldClaimsSQL, oldKnownSQL, oldGrantsSQL, oldChangesSQL, oldDirectivesSQL} {
+	for _, sql := range []string{oldClaimsSQL, oldKnownSQL, oldGrantsSQL, oldChecksSQL, oldChangesSQL, oldDirectivesSQL} {
 		if _, err := s.pool.Exec(ctx, sql); err != nil {
 			return m, fmt.Errorf("removing old rows: %w", unavailable(err))
 		}

@@ -153,6 +153,8 @@ const (
 	Repeated = "repeated"
 	// Check is the name of a verifier or middleware as the policy names it.
 	Check = "check"
+	// State is the state of a check: idle, up, failing, open.
+	State = "state"
 	// Worker is the name of a worker.
 	Worker = "worker"
 	// Cause is the error that led to the one in Error.
@@ -196,6 +198,13 @@ func WorkerCommitSeconds() Metric {
 func WorkerCommitItems() Metric {
 	return Metric{Name: "usher_worker_commit_items", Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256},
 		Help: "Items in one group commit."}
+}
+
+// WorkerCheckState says, by worker and check, in which state the check is: 1 for that one of
+// idle, up, failing and open, 0 for the others.
+func WorkerCheckState() Metric {
+	return Metric{Name: "usher_worker_check_state", Labels: []string{Worker, Check, State},
+		Help: "1 for the state that a check is in: idle (not asked yet), up, failing, open (its breaker keeps it from being asked)."}
 }
 
 // WorkerSeats counts signs of life, by result (live, ended, bad, malformed, foreign, unavailable).

@@ -17,6 +17,7 @@ type metrics struct {
 	answers        *prometheus.CounterVec
 	answerSeconds  *prometheus.HistogramVec
 	checkSeconds   *prometheus.HistogramVec
+	checkStates    *prometheus.GaugeVec
 	commitSeconds  *prometheus.HistogramVec
 	commitItems    *prometheus.HistogramVec
 	seats          *prometheus.CounterVec
@@ -33,6 +34,7 @@ func newMetrics(worker string, reg prometheus.Registerer) *metrics {
 		worker:         worker,
 		answers:        telemetry.NewCounter(reg, telemetry.WorkerAnswers()),
 		answerSeconds:  telemetry.NewHistogram(reg, telemetry.WorkerAnswerSeconds()),
+		checkStates:    telemetry.NewGauge(reg, telemetry.WorkerCheckState()),
 		checkSeconds:   telemetry.NewHistogram(reg, telemetry.WorkerCheckSeconds()),
 		commitSeconds:  telemetry.NewHistogram(reg, telemetry.WorkerCommitSeconds()),
 		commitItems:    telemetry.NewHistogram(reg, telemetry.WorkerCommitItems()),
@@ -73,6 +75,22 @@ func (m *metrics) checked(check, result string, took time.Duration) {
 // keysFetched is decide.Deps.Fetched.
 func (m *metrics) keysFetched(check string, at time.Time) {
 	m.keys.WithLabelValues(check).Set(float64(at.Unix()))
+}
+
+// checkState shows a check's state.
+func (m *metrics) checkState(check, state string) {
+	for _, s := range []string{checkIdle, checkUp, checkFailing, checkOpen} {
+		value := 0.0
+		if s == state {
+			value = 1
+		}
+		m.checkStates.WithLabelValues(m.worker, check, s).Set(value)
+	}
+}
+
+// checkGone forgets a check that the policy has no more.
+func (m *metrics) checkGone(check string) {
+	m.checkStates.DeletePartialMatch(prometheus.Labels{telemetry.Worker: m.worker, telemetry.Check: check})
 }
 
 // committed is admission.CommitterOptions.Observe.

@@ -21,6 +21,7 @@ import (
 	"usher.internal/libs/bus"
 	"usher.internal/libs/decide"
 	"usher.internal/libs/lifecycle"
+	"usher.internal/libs/policy"
 	"usher.internal/libs/subscriber"
 	"usher.internal/libs/telemetry"
 	"usher.internal/libs/token/jwt"
@@ -44,6 +45,8 @@ type Deps struct {
 	Claims decide.Claims
 	Known  decide.Known
 	Grants decide.Grants
+	// Checks shows operators how the checks do; nil: only log and metrics tell.
+	Checks CheckStore
 	Keyer  *access.Keyer
 	// Subscribers answer checks of type users; nil: they cannot be asked.
 	Subscribers decide.Subscribers
@@ -70,6 +73,7 @@ type Service struct {
 	policies   *policies
 	committer  *admission.Committer
 	directives *directives
+	board      *board
 	announcer  *announcer
 	answerer   *answerer
 	keeper     *keeper
@@ -106,6 +110,11 @@ func (s *Service) assemble() {
 		Log: s.log, Now: time.Now, Tracer: tracer, Observe: m.checked,
 		Keys: new(jwt.Memory), Fetched: m.keysFetched,
 	}
+	s.board = &board{
+		worker: s.cfg.Name, store: s.deps.Checks, snapshot: s.snapshot, log: s.log, metrics: m, now: time.Now,
+		checks: map[string]*standing{},
+	}
+	deps.Asked = s.board.asked
 	databases := func() int { return 0 }
 	if f := s.deps.Files; f != nil {
 		deps.Place, deps.Networks, databases = f.Geo.Lookup, f.Networks, f.Geo.Databases
@@ -123,6 +132,16 @@ func (s *Service) assemble() {
 		keyer: s.deps.Keyer, tracer: tracer, log: s.log, metrics: m, now: time.Now,
 	}
 	s.keeper = &keeper{policies: s.policies, ledger: s.committer, teller: s.announcer, log: s.log, metrics: m}
+}
+
+// snapshot is the policy in force, nil before the first.
+func (s *Service) snapshot() *policy.Snapshot {
+	j := s.policies.judge()
+	if j == nil {
+		return nil
+	}
+	defer j.release()
+	return j.snapshot
 }
 
 // connected is the readiness check of the bus. Postgres has none on purpose: a worker that
@@ -143,6 +162,7 @@ func (s *Service) Run(ctx context.Context) error {
 		{Name: "committer", Run: s.commit},
 		{Name: "directives", Run: s.directives.Run},
 		{Name: "policy", Run: s.policies.Run},
+		{Name: "checks", Run: s.board.Run},
 		{Name: "tick", Run: func(ctx context.Context) error { return tick(ctx, s.deps.Bus, s.log) }},
 		{Name: "seats", Run: s.serveSeats},
 		{Name: "questions", Run: s.serveAuth},

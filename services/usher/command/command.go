@@ -34,6 +34,7 @@ type cli struct {
 	Sessions sessions `cmd:"" help:"List, show and kill sessions."`
 	Users    users    `cmd:"" help:"Show what a user does; own subscribers."`
 	Packages packages `cmd:"" help:"Packages of streams, for own subscribers."`
+	Checks   checks   `cmd:"" help:"Show how verifiers and middlewares do."`
 	History  history  `cmd:"" help:"List decisions of a user, stream or address."`
 	Why      why      `cmd:"" help:"Say what happened to a stream, user or address lately."`
 	Explain  explain  `cmd:"" help:"Explain one decision step by step, or try out a question."`

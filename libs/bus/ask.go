@@ -50,6 +50,13 @@ func seatsRoute() route {
 	}
 }
 
+func playlistRoute() route {
+	return route{
+		kind: "playlist", subject: names.Playlist, subjects: names.PlaylistOf,
+		request: telemetry.SpanRequestPlaylist, process: telemetry.SpanProcessPlaylist,
+	}
+}
+
 // template is the subject with placeholders, as spans show it.
 func (r route) template() string {
 	_, t, _ := strings.Cut(r.request, " ")
@@ -73,6 +80,16 @@ func (c *Conn) Ask(ctx context.Context, region, edge string, req *usherv1.AuthRe
 func (c *Conn) SendSeats(ctx context.Context, region, edge string, req *usherv1.SeatsRequest) (*usherv1.SeatsReply, error) {
 	reply := new(usherv1.SeatsReply)
 	if err := c.request(ctx, seatsRoute(), region, edge, req, reply); err != nil {
+		return nil, err
+	}
+	return reply, nil
+}
+
+// AskPlaylist asks the workers of a region for a subscriber's playlist. A reply with a status
+// other than STATUS_DECIDED is not an error. Errors are those of Ask.
+func (c *Conn) AskPlaylist(ctx context.Context, region, edge string, req *usherv1.PlaylistRequest) (*usherv1.PlaylistReply, error) {
+	reply := new(usherv1.PlaylistReply)
+	if err := c.request(ctx, playlistRoute(), region, edge, req, reply); err != nil {
 		return nil, err
 	}
 	return reply, nil
@@ -201,7 +218,9 @@ func resultOf(reply proto.Message, err error) string {
 
 func statusOf(reply proto.Message) string {
 	switch r := reply.(type) {
-	case *usherv1.AuthReply:
+	case interface {
+		GetStatus() usherv1.AuthReply_Status
+	}:
 		if s, ok := strings.CutPrefix(r.GetStatus().String(), "STATUS_"); ok {
 			return strings.ToLower(s)
 		}

@@ -71,6 +71,7 @@ func TestEachRoleGetsByWithItsPermissions(t *testing.T) {
 	e, ef := role(t, url, edge)
 	r, rf := role(t, url, "r1")
 	stopServing := serving(t, w, e, 2, 2, decided)
+	playlists(t, w, e)
 	control, heard := follow(t, e), follow(t, w)
 	want(t, "projection", watchProjection(t, e, edge), edge+" 1")
 	want(t, "policy", watchPolicy(t, w), 1)
@@ -119,6 +120,12 @@ func TestPermissionsKeepAnEdgeToItself(t *testing.T) {
 	e, faults := role(t, url, edge)
 	if _, err := e.Ask(within(t, 300*time.Millisecond), region, "other", &usherv1.AuthRequest{}); !errors.Is(err, bus.ErrTimeout) {
 		t.Errorf("Ask under another name = %v, want ErrTimeout", err)
+	}
+	if err := receive(t, 2*time.Second, "fault", faults); !errors.Is(err, bus.ErrPermission) {
+		t.Errorf("fault = %v, want ErrPermission", err)
+	}
+	if _, err := e.AskPlaylist(within(t, 300*time.Millisecond), region, "other", &usherv1.PlaylistRequest{}); !errors.Is(err, bus.ErrTimeout) {
+		t.Errorf("AskPlaylist under another name = %v, want ErrTimeout", err)
 	}
 	if err := receive(t, 2*time.Second, "fault", faults); !errors.Is(err, bus.ErrPermission) {
 		t.Errorf("fault = %v, want ErrPermission", err)

@@ -63,7 +63,27 @@ func (c *Conn) ServeSeats(ctx context.Context, region string, workers, queue int
 	return c.serve(ctx, region, workers, queue, service{route: seatsRoute(), handle: handle, refuse: refuse})
 }
 
-// service is what differs between the two kinds of requests that a worker answers.
+// PlaylistHandler writes one subscriber's playlist. edge and ctx are as in AuthHandler.
+type PlaylistHandler func(ctx context.Context, edge string, req *usherv1.PlaylistRequest) *usherv1.PlaylistReply
+
+// ServePlaylists answers requests for playlists of a region, as ServeAuth answers questions.
+func (c *Conn) ServePlaylists(ctx context.Context, region string, workers, queue int, h PlaylistHandler) error {
+	refuse := func(status usherv1.AuthReply_Status) proto.Message { return &usherv1.PlaylistReply{Status: status} }
+	handle := func(ctx context.Context, edge string, data []byte) (proto.Message, error) {
+		req := new(usherv1.PlaylistRequest)
+		if err := proto.Unmarshal(data, req); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		}
+		reply := h(ctx, edge, req)
+		if reply == nil {
+			return refuse(usherv1.AuthReply_STATUS_INTERNAL), nil
+		}
+		return reply, nil
+	}
+	return c.serve(ctx, region, workers, queue, service{route: playlistRoute(), handle: handle, refuse: refuse})
+}
+
+// service is what differs between the kinds of requests that a worker answers.
 type service struct {
 	route
 	// handle decodes, decides and returns the reply; the error wraps ErrMalformed.

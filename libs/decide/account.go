@@ -53,7 +53,7 @@ func (j *judgement) account(ctx context.Context, c *check) said {
 }
 
 // subscriber finds who the request says that he is. presented is false if it says nothing.
-func (j *judgement) subscriber(ctx context.Context, a *accounts, req *access.Request) (found Found, presented bool, err error) {
+func (e *Engine) subscriber(ctx context.Context, a *accounts, req *access.Request) (found Found, presented bool, err error) {
 	if a.AllowPassword {
 		login, password, ok := subscriber.SplitLogin(req.Token)
 		if !ok {
@@ -61,7 +61,7 @@ func (j *judgement) subscriber(ctx context.Context, a *accounts, req *access.Req
 		}
 		if ok || err != nil {
 			if err == nil {
-				found, err = j.signIn(ctx, a, login, password)
+				found, err = e.signIn(ctx, a, login, password)
 			}
 			return found, true, err
 		}
@@ -69,14 +69,14 @@ func (j *judgement) subscriber(ctx context.Context, a *accounts, req *access.Req
 	if req.Token == "" {
 		return Found{}, false, nil
 	}
-	found, err = j.deps.Subscribers.ByToken(ctx, a.realm, j.deps.Keyer.Fingerprint(req.Token))
+	found, err = e.deps.Subscribers.ByToken(ctx, a.realm, e.deps.Keyer.Fingerprint(req.Token))
 	return found, true, err
 }
 
 // signIn finds a subscriber by login and password. It takes as long for a login that
 // does not exist.
-func (j *judgement) signIn(ctx context.Context, a *accounts, login, password string) (Found, error) {
-	found, err := j.deps.Subscribers.ByLogin(ctx, a.realm, login)
+func (e *Engine) signIn(ctx context.Context, a *accounts, login, password string) (Found, error) {
+	found, err := e.deps.Subscribers.ByLogin(ctx, a.realm, login)
 	if err != nil {
 		return Found{}, err
 	}

@@ -22,6 +22,8 @@ checks:
   open: {type: users, realm: tv, ignore_packages: true}
   strict: {type: users, realm: tv, on_unavailable: deny}
   lax: {type: users, realm: tv, on_unavailable: allow}
+  lists: {type: users, realm: tv, allow_password: true, playlist: {public: true, url: "https://tv.example.com/{stream}/index.m3u8?token={token}"}}
+  private: {type: users, realm: tv, playlist: {url: "https://tv.example.com/{stream}"}}
   site: {type: securetoken, secret: "file:/secret"}
 streams:
   - {match: "login/**", auth: login}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"usher.internal/libs/config"
 	"usher.internal/libs/middleware"
 	"usher.internal/libs/middleware/flussonic"
 	"usher.internal/libs/middleware/http"
@@ -36,6 +37,13 @@ var (
 			NewOptions:   func() any { return subscriber.NewOptions() },
 			NamesUser:    func(any) bool { return true },
 			ReadsAddress: func(o any) bool { return o.(*subscriber.Options).AllowPassword },
+			PlaylistTrust: func(o any) (bool, []config.Prefix) {
+				p := o.(*subscriber.Options).Playlist
+				if p == nil {
+					return false, nil
+				}
+				return p.Public, p.Trust
+			},
 		},
 		open: openAccounts,
 	}}

@@ -36,7 +36,11 @@ func kinds() []policy.Kind {
 		{Type: "jwt", NewOptions: func() any { return jwt.NewOptions() }},
 		{Type: "secure_link", InAddress: true, NewOptions: func() any { return securelink.NewOptions() }},
 		{Type: "users", NewOptions: func() any { return subscriber.NewOptions() },
-			ReadsAddress: func(o any) bool { return o.(*subscriber.Options).AllowPassword }},
+			ReadsAddress: func(o any) bool { return o.(*subscriber.Options).AllowPassword },
+			PlaylistTrust: func(o any) (bool, []config.Prefix) {
+				p := o.(*subscriber.Options).Playlist
+				return p != nil && p.Public, nil
+			}},
 		{Type: "http", Upstream: true, NewOptions: func() any { return http.NewOptions() }},
 		{Type: "ministra", Upstream: true, NewOptions: func() any { return ministra.NewOptions() }},
 		{Type: "iptvportal", Upstream: true, NewOptions: func() any { return iptvportal.NewOptions() }},

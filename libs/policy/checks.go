@@ -55,6 +55,13 @@ func (c *compiler) check(at path, name string, raw *config.Raw) *Check {
 		Timeout:   timeoutOf(options),
 		Options:   options,
 	}
+	if kind.PlaylistTrust != nil {
+		var trust []config.Prefix
+		check.PublicPlaylists, trust = kind.PlaylistTrust(options)
+		for _, p := range trust {
+			check.PlaylistTrust = append(check.PlaylistTrust, p.Prefix)
+		}
+	}
 	if common.OnUnavailable != "" {
 		check.OnUnavailable = c.failMode(at.sub("on_unavailable"), common.OnUnavailable, "")
 	}

@@ -31,6 +31,9 @@ type Kind struct {
 	// OddNumber says that the number of sessions it sends is not meant as a limit of screens, so
 	// that a rule's own comes before it unless the policy says from: middleware.
 	OddNumber bool
+	// PlaylistTrust says whether edges hand out playlists of the check's users to the public, and
+	// which proxies they believe; nil: no.
+	PlaylistTrust func(options any) (public bool, trust []config.Prefix)
 	// ReadsAddress says InAddress for these options; nil means no.
 	ReadsAddress func(options any) bool
 }

@@ -17,6 +17,7 @@ import (
 // file's order.
 func (s *Snapshot) Projections() map[string]*usherv1.Projection {
 	machines := slices.ContainsFunc(s.Clients, func(c *Client) bool { return len(c.Tokens) == 0 })
+	playlists := s.playlists()
 	denials := &denialViews{known: map[string]int32{}}
 	streams := make([]*usherv1.StreamView, len(s.Rules))
 	for i, r := range s.Rules {
@@ -32,7 +33,7 @@ func (s *Snapshot) Projections() map[string]*usherv1.Projection {
 	}
 	projections := make(map[string]*usherv1.Projection, len(edges))
 	for edge, key := range edges {
-		p := &usherv1.Projection{Revision: s.Revision, Streams: streams, Aliases: s.Aliases.view(), OnDeny: denials.list}
+		p := &usherv1.Projection{Revision: s.Revision, Streams: streams, Aliases: s.Aliases.view(), OnDeny: denials.list, Playlists: playlists}
 		for _, name := range slices.Sorted(maps.Keys(s.Nodes)) {
 			if n := s.Nodes[name]; n.Edge == "" || n.Edge == edge {
 				p.Nodes = append(p.Nodes, n.view())
@@ -117,4 +118,15 @@ func texts(prefixes []netip.Prefix) []string {
 		list[i] = p.String()
 	}
 	return list
+}
+
+// playlists are the checks whose users fetch playlists from edges, by name.
+func (s *Snapshot) playlists() []*usherv1.PlaylistView {
+	var all []*usherv1.PlaylistView
+	for _, name := range slices.Sorted(maps.Keys(s.Checks)) {
+		if c := s.Checks[name]; c.PublicPlaylists {
+			all = append(all, &usherv1.PlaylistView{Check: name, Trust: texts(c.PlaylistTrust)})
+		}
+	}
+	return all
 }

@@ -81,6 +81,10 @@ type Check struct {
 	Upstream bool
 	// InAddress is true for verifiers that judge viewers without a token too.
 	InAddress bool
+	// PublicPlaylists says that edges hand out playlists of its users; PlaylistTrust are proxies
+	// whose X-Forwarded-For they believe then.
+	PublicPlaylists bool
+	PlaylistTrust   []netip.Prefix
 	// NamesUser is false when this check, as configured, never names a user.
 	NamesUser bool
 	Timeout   time.Duration // of a middleware, 0 for verifiers

@@ -17,6 +17,8 @@ type Options struct {
 	Login []string `yaml:"login"`
 	// IgnorePackages lets every subscriber watch all streams of the rule.
 	IgnorePackages bool `yaml:"ignore_packages"`
+	// Playlist is what stands in their playlists, nil if there are none.
+	Playlist *Playlist `yaml:"playlist"`
 }
 
 // NewOptions gives the defaults: tokens alone.
@@ -30,6 +32,12 @@ func (o *Options) Validate() error {
 	}
 	if _, err := o.Places(); err != nil {
 		errs = append(errs, err)
+	}
+	if o.Playlist != nil {
+		errs = append(errs, o.Playlist.Validate())
+		if o.IgnorePackages && len(o.Playlist.Channels) == 0 {
+			errs = append(errs, errors.New("playlist: channels are missing: with ignore_packages nothing else says which streams there are"))
+		}
 	}
 	return errors.Join(errs...)
 }

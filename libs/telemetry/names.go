@@ -91,6 +91,10 @@ const (
 	SpanRequestSeats = "request usher.v1.seats.{region}.{edge}"
 	// SpanProcessSeats is a worker's handling of renewals and closes.
 	SpanProcessSeats = "process usher.v1.seats.{region}.{edge}"
+	// SpanRequestPlaylist is an edge's request for a subscriber's playlist.
+	SpanRequestPlaylist = "request usher.v1.playlist.{region}.{edge}"
+	// SpanProcessPlaylist is a worker's writing of one.
+	SpanProcessPlaylist = "process usher.v1.playlist.{region}.{edge}"
 	// SpanSendJournal is the publication of one journal entry until it is acknowledged.
 	SpanSendJournal = "send usher.v1.journal.{region}.{edge}.{kind}"
 	// SpanSendControl is the publication of one control message until it is acknowledged.
@@ -358,6 +362,12 @@ func EdgeQuestions() Metric {
 func EdgeFailModes() Metric {
 	return Metric{Name: "usher_edge_fail_mode_total", Labels: []string{Kind, Outcome},
 		Help: "Questions decided by a fail mode, by mode and outcome."}
+}
+
+// EdgePlaylists counts playlists that were asked for, by what was answered.
+func EdgePlaylists() Metric {
+	return Metric{Name: "usher_edge_playlists_total", Labels: []string{Result},
+		Help: "Playlists that were asked for, by what was answered."}
 }
 
 // EdgePanics counts panics while answering; each was answered with a refusal.

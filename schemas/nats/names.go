@@ -67,6 +67,12 @@ func Seats(region, edge string) string { return "usher.v1.seats." + region + "."
 // SeatsOf is what the workers of a region listen to for renewals and closes.
 func SeatsOf(region string) string { return "usher.v1.seats." + region + ".*" }
 
+// Playlist is the subject of an edge's request for a subscriber's playlist.
+func Playlist(region, edge string) string { return "usher.v1.playlist." + region + "." + edge }
+
+// PlaylistOf is what the workers of a region listen to for playlists.
+func PlaylistOf(region string) string { return "usher.v1.playlist." + region + ".*" }
+
 // Journal is the subject of an entry that an edge or worker reports.
 func Journal(region, edge, kind string) string {
 	return "usher.v1.journal." + region + "." + edge + "." + kind

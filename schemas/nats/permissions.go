@@ -15,6 +15,7 @@ func EdgePermissions(region, edge string) Permissions {
 		Publish: []string{
 			Auth("*", edge),
 			Seats("*", edge),
+			Playlist("*", edge),
 			Journal(region, edge, "*"),
 			"$JS.API.STREAM.INFO." + ControlStream,
 			"$JS.API.CONSUMER.CREATE." + ControlStream + ".*",
@@ -47,6 +48,7 @@ func WorkerPermissions(region, worker string) Permissions {
 			Inbox(worker), Tick,
 			AuthOf(region) + " " + QueueGroup,
 			SeatsOf(region) + " " + QueueGroup,
+			PlaylistOf(region) + " " + QueueGroup,
 		},
 	}
 }

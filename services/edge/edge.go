@@ -78,6 +78,7 @@ type Service struct {
 	refusals  *refusals
 	tallies   *tallies
 	closings  closings
+	playlists *playlists
 
 	start       time.Time    // of the monotonic clock
 	lastTick    atomic.Int64 // instant of the control stream's last tick
@@ -102,7 +103,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return build(cfg, deps, wires{deps.Bus, deps.Bus, deps.Bus, deps.Bus.Journal(cfg.Region, cfg.Name)}), nil
+	s := build(cfg, deps, wires{deps.Bus, deps.Bus, deps.Bus, deps.Bus.Journal(cfg.Region, cfg.Name)})
+	s.playlists = newPlaylists(deps.Bus)
+	return s, nil
 }
 
 func build(cfg Config, deps Deps, w wires) *Service {

@@ -11,36 +11,38 @@ import (
 
 // metrics are the edge's own; what goes over NATS is counted by package bus.
 type metrics struct {
-	answers  *prometheus.CounterVec
-	seconds  *prometheus.HistogramVec
-	memory   *prometheus.CounterVec
-	asks     *prometheus.CounterVec
-	failures *prometheus.CounterVec
-	crashes  *prometheus.CounterVec
-	sessions *prometheus.GaugeVec
-	lag      *prometheus.GaugeVec
-	unsent   *prometheus.GaugeVec
-	backlog  *prometheus.GaugeVec
-	lost     *prometheus.CounterVec
-	cut      *prometheus.GaugeVec
-	revision *prometheus.GaugeVec
+	answers   *prometheus.CounterVec
+	seconds   *prometheus.HistogramVec
+	memory    *prometheus.CounterVec
+	asks      *prometheus.CounterVec
+	failures  *prometheus.CounterVec
+	crashes   *prometheus.CounterVec
+	playlists *prometheus.CounterVec
+	sessions  *prometheus.GaugeVec
+	lag       *prometheus.GaugeVec
+	unsent    *prometheus.GaugeVec
+	backlog   *prometheus.GaugeVec
+	lost      *prometheus.CounterVec
+	cut       *prometheus.GaugeVec
+	revision  *prometheus.GaugeVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	return &metrics{
-		answers:  telemetry.NewCounter(reg, telemetry.EdgeAnswers()),
-		seconds:  telemetry.NewHistogram(reg, telemetry.EdgeAnswerSeconds()),
-		memory:   telemetry.NewCounter(reg, telemetry.EdgeMemoryAnswers()),
-		asks:     telemetry.NewCounter(reg, telemetry.EdgeQuestions()),
-		failures: telemetry.NewCounter(reg, telemetry.EdgeFailModes()),
-		crashes:  telemetry.NewCounter(reg, telemetry.EdgePanics()),
-		sessions: telemetry.NewGauge(reg, telemetry.EdgeSessions()),
-		lag:      telemetry.NewGauge(reg, telemetry.EdgeSeatsLagSeconds()),
-		unsent:   telemetry.NewGauge(reg, telemetry.EdgeSeatsWaiting()),
-		backlog:  telemetry.NewGauge(reg, telemetry.EdgeJournalBacklog()),
-		lost:     telemetry.NewCounter(reg, telemetry.EdgeLost()),
-		cut:      telemetry.NewGauge(reg, telemetry.EdgeCutOff()),
-		revision: telemetry.NewGauge(reg, telemetry.EdgePolicyRevision()),
+		answers:   telemetry.NewCounter(reg, telemetry.EdgeAnswers()),
+		seconds:   telemetry.NewHistogram(reg, telemetry.EdgeAnswerSeconds()),
+		memory:    telemetry.NewCounter(reg, telemetry.EdgeMemoryAnswers()),
+		asks:      telemetry.NewCounter(reg, telemetry.EdgeQuestions()),
+		failures:  telemetry.NewCounter(reg, telemetry.EdgeFailModes()),
+		crashes:   telemetry.NewCounter(reg, telemetry.EdgePanics()),
+		playlists: telemetry.NewCounter(reg, telemetry.EdgePlaylists()),
+		sessions:  telemetry.NewGauge(reg, telemetry.EdgeSessions()),
+		lag:       telemetry.NewGauge(reg, telemetry.EdgeSeatsLagSeconds()),
+		unsent:    telemetry.NewGauge(reg, telemetry.EdgeSeatsWaiting()),
+		backlog:   telemetry.NewGauge(reg, telemetry.EdgeJournalBacklog()),
+		lost:      telemetry.NewCounter(reg, telemetry.EdgeLost()),
+		cut:       telemetry.NewGauge(reg, telemetry.EdgeCutOff()),
+		revision:  telemetry.NewGauge(reg, telemetry.EdgePolicyRevision()),
 	}
 }
 

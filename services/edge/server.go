@@ -61,6 +61,10 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// The caller opens its next connection, and finds whoever took over.
 		w.Header()["Connection"] = []string{"close"}
 	}
+	if kind == playlistKind {
+		s.servePlaylist(w, r)
+		return
+	}
 	q := &question{asked: begin, method: r.Method, parent: r.Header.Get("Traceparent")}
 	if r.ContentLength != 0 {
 		s.body(w, a)

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"usher.internal/libs/access"
@@ -20,6 +21,8 @@ type view struct {
 	rules    []*rule
 	index    *match.Index // of rules
 	aliases  *aliases     // nil: names are the streams' own
+	// playlists are the checks whose users fetch playlists here, with the proxies that are believed.
+	playlists map[string][]netip.Prefix
 }
 
 // rule is what an edge knows of one entry of the policy's streams.
@@ -66,6 +69,9 @@ func compile(p *usherv1.Projection, adapters map[string]caller.Adapter) (*view, 
 	}
 	v.index = match.NewIndex(globs)
 	var err error
+	if v.playlists, err = compilePlaylists(p); err != nil {
+		return nil, err
+	}
 	v.aliases, err = compileAliases(p.GetAliases(), v.rules)
 	return v, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +24,10 @@ import (
 type fakeEngine struct {
 	verdict func(ctx context.Context, r *access.Request) decide.Verdict
 	closed  chan struct{}
+}
+
+func (*fakeEngine) Playlist(context.Context, string, string, netip.Addr) (decide.Playlist, error) {
+	return decide.Playlist{Reason: access.NoRule}, nil
 }
 
 func (e *fakeEngine) Decide(ctx context.Context, r *access.Request) decide.Verdict {

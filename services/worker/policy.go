@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,8 @@ var errNoPolicy = errors.New("no policy is loaded yet")
 // engine decides by one revision; *decide.Engine is one.
 type engine interface {
 	Decide(ctx context.Context, req *access.Request) decide.Verdict
+	// Playlist writes an own subscriber's playlist.
+	Playlist(ctx context.Context, check, token string, ip netip.Addr) (decide.Playlist, error)
 	Close()
 }
 

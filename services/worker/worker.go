@@ -165,6 +165,7 @@ func (s *Service) Run(ctx context.Context) error {
 		{Name: "checks", Run: s.board.Run},
 		{Name: "tick", Run: func(ctx context.Context) error { return tick(ctx, s.deps.Bus, s.log) }},
 		{Name: "seats", Run: s.serveSeats},
+		{Name: "playlists", Run: s.servePlaylists},
 		{Name: "questions", Run: s.serveAuth},
 	}
 	if s.cfg.Admin != "" {

@@ -106,7 +106,8 @@ type Projection struct {
 	Nodes         []*NodeView            `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	Streams       []*StreamView          `protobuf:"bytes,3,rep,name=streams,proto3" json:"streams,omitempty"`             // in order, first match wins
 	OnDeny        []*DenyView            `protobuf:"bytes,9,rep,name=on_deny,json=onDeny,proto3" json:"on_deny,omitempty"` // those of all streams, each once
-	Aliases       *AliasView             `protobuf:"bytes,8,opt,name=aliases,proto3" json:"aliases,omitempty"`             // absent: names are the streams' own
+	Playlists     []*PlaylistView        `protobuf:"bytes,12,rep,name=playlists,proto3" json:"playlists,omitempty"`
+	Aliases       *AliasView             `protobuf:"bytes,8,opt,name=aliases,proto3" json:"aliases,omitempty"` // absent: names are the streams' own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,9 +170,69 @@ func (x *Projection) GetOnDeny() []*DenyView {
 	return nil
 }
 
+func (x *Projection) GetPlaylists() []*PlaylistView {
+	if x != nil {
+		return x.Playlists
+	}
+	return nil
+}
+
 func (x *Projection) GetAliases() *AliasView {
 	if x != nil {
 		return x.Aliases
+	}
+	return nil
+}
+
+// PlaylistView is a check whose subscribers fetch their playlists from edges.
+type PlaylistView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Check         string                 `protobuf:"bytes,1,opt,name=check,proto3" json:"check,omitempty"`
+	Trust         []string               `protobuf:"bytes,2,rep,name=trust,proto3" json:"trust,omitempty"` // proxies whose X-Forwarded-For is believed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlaylistView) Reset() {
+	*x = PlaylistView{}
+	mi := &file_usher_v1_policy_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlaylistView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlaylistView) ProtoMessage() {}
+
+func (x *PlaylistView) ProtoReflect() protoreflect.Message {
+	mi := &file_usher_v1_policy_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlaylistView.ProtoReflect.Descriptor instead.
+func (*PlaylistView) Descriptor() ([]byte, []int) {
+	return file_usher_v1_policy_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PlaylistView) GetCheck() string {
+	if x != nil {
+		return x.Check
+	}
+	return ""
+}
+
+func (x *PlaylistView) GetTrust() []string {
+	if x != nil {
+		return x.Trust
 	}
 	return nil
 }
@@ -186,7 +247,7 @@ type DenyView struct {
 
 func (x *DenyView) Reset() {
 	*x = DenyView{}
-	mi := &file_usher_v1_policy_proto_msgTypes[2]
+	mi := &file_usher_v1_policy_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -198,7 +259,7 @@ func (x *DenyView) String() string {
 func (*DenyView) ProtoMessage() {}
 
 func (x *DenyView) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_policy_proto_msgTypes[2]
+	mi := &file_usher_v1_policy_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -211,7 +272,7 @@ func (x *DenyView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenyView.ProtoReflect.Descriptor instead.
 func (*DenyView) Descriptor() ([]byte, []int) {
-	return file_usher_v1_policy_proto_rawDescGZIP(), []int{2}
+	return file_usher_v1_policy_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *DenyView) GetAddresses() map[string]string {
@@ -233,7 +294,7 @@ type AliasView struct {
 
 func (x *AliasView) Reset() {
 	*x = AliasView{}
-	mi := &file_usher_v1_policy_proto_msgTypes[3]
+	mi := &file_usher_v1_policy_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -245,7 +306,7 @@ func (x *AliasView) String() string {
 func (*AliasView) ProtoMessage() {}
 
 func (x *AliasView) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_policy_proto_msgTypes[3]
+	mi := &file_usher_v1_policy_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -258,7 +319,7 @@ func (x *AliasView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AliasView.ProtoReflect.Descriptor instead.
 func (*AliasView) Descriptor() ([]byte, []int) {
-	return file_usher_v1_policy_proto_rawDescGZIP(), []int{3}
+	return file_usher_v1_policy_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AliasView) GetNames() map[string]string {
@@ -308,7 +369,7 @@ type NodeView struct {
 
 func (x *NodeView) Reset() {
 	*x = NodeView{}
-	mi := &file_usher_v1_policy_proto_msgTypes[4]
+	mi := &file_usher_v1_policy_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -320,7 +381,7 @@ func (x *NodeView) String() string {
 func (*NodeView) ProtoMessage() {}
 
 func (x *NodeView) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_policy_proto_msgTypes[4]
+	mi := &file_usher_v1_policy_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -333,7 +394,7 @@ func (x *NodeView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeView.ProtoReflect.Descriptor instead.
 func (*NodeView) Descriptor() ([]byte, []int) {
-	return file_usher_v1_policy_proto_rawDescGZIP(), []int{4}
+	return file_usher_v1_policy_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *NodeView) GetName() string {
@@ -480,7 +541,7 @@ type StreamView struct {
 
 func (x *StreamView) Reset() {
 	*x = StreamView{}
-	mi := &file_usher_v1_policy_proto_msgTypes[5]
+	mi := &file_usher_v1_policy_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -492,7 +553,7 @@ func (x *StreamView) String() string {
 func (*StreamView) ProtoMessage() {}
 
 func (x *StreamView) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_policy_proto_msgTypes[5]
+	mi := &file_usher_v1_policy_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -505,7 +566,7 @@ func (x *StreamView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamView.ProtoReflect.Descriptor instead.
 func (*StreamView) Descriptor() ([]byte, []int) {
-	return file_usher_v1_policy_proto_rawDescGZIP(), []int{5}
+	return file_usher_v1_policy_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StreamView) GetMatch() string {
@@ -574,14 +635,18 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
 	"\x06author\x18\x03 \x01(\tR\x06author\x12\x18\n" +
 	"\acomment\x18\x04 \x01(\tR\acomment\x12&\n" +
-	"\x0fcreated_unix_ms\x18\x05 \x01(\x03R\rcreatedUnixMs\"\xde\x01\n" +
+	"\x0fcreated_unix_ms\x18\x05 \x01(\x03R\rcreatedUnixMs\"\x94\x02\n" +
 	"\n" +
 	"Projection\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12(\n" +
 	"\x05nodes\x18\x02 \x03(\v2\x12.usher.v1.NodeViewR\x05nodes\x12.\n" +
 	"\astreams\x18\x03 \x03(\v2\x14.usher.v1.StreamViewR\astreams\x12+\n" +
-	"\aon_deny\x18\t \x03(\v2\x12.usher.v1.DenyViewR\x06onDeny\x12-\n" +
-	"\aaliases\x18\b \x01(\v2\x13.usher.v1.AliasViewR\aaliases\"\x89\x01\n" +
+	"\aon_deny\x18\t \x03(\v2\x12.usher.v1.DenyViewR\x06onDeny\x124\n" +
+	"\tplaylists\x18\f \x03(\v2\x16.usher.v1.PlaylistViewR\tplaylists\x12-\n" +
+	"\aaliases\x18\b \x01(\v2\x13.usher.v1.AliasViewR\aaliases\":\n" +
+	"\fPlaylistView\x12\x14\n" +
+	"\x05check\x18\x01 \x01(\tR\x05check\x12\x14\n" +
+	"\x05trust\x18\x02 \x03(\tR\x05trust\"\x89\x01\n" +
 	"\bDenyView\x12?\n" +
 	"\taddresses\x18\x01 \x03(\v2!.usher.v1.DenyView.AddressesEntryR\taddresses\x1a<\n" +
 	"\x0eAddressesEntry\x12\x10\n" +
@@ -639,29 +704,31 @@ func file_usher_v1_policy_proto_rawDescGZIP() []byte {
 	return file_usher_v1_policy_proto_rawDescData
 }
 
-var file_usher_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_usher_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_usher_v1_policy_proto_goTypes = []any{
 	(*PolicyRevision)(nil), // 0: usher.v1.PolicyRevision
 	(*Projection)(nil),     // 1: usher.v1.Projection
-	(*DenyView)(nil),       // 2: usher.v1.DenyView
-	(*AliasView)(nil),      // 3: usher.v1.AliasView
-	(*NodeView)(nil),       // 4: usher.v1.NodeView
-	(*StreamView)(nil),     // 5: usher.v1.StreamView
-	nil,                    // 6: usher.v1.DenyView.AddressesEntry
-	nil,                    // 7: usher.v1.AliasView.NamesEntry
+	(*PlaylistView)(nil),   // 2: usher.v1.PlaylistView
+	(*DenyView)(nil),       // 3: usher.v1.DenyView
+	(*AliasView)(nil),      // 4: usher.v1.AliasView
+	(*NodeView)(nil),       // 5: usher.v1.NodeView
+	(*StreamView)(nil),     // 6: usher.v1.StreamView
+	nil,                    // 7: usher.v1.DenyView.AddressesEntry
+	nil,                    // 8: usher.v1.AliasView.NamesEntry
 }
 var file_usher_v1_policy_proto_depIdxs = []int32{
-	4, // 0: usher.v1.Projection.nodes:type_name -> usher.v1.NodeView
-	5, // 1: usher.v1.Projection.streams:type_name -> usher.v1.StreamView
-	2, // 2: usher.v1.Projection.on_deny:type_name -> usher.v1.DenyView
-	3, // 3: usher.v1.Projection.aliases:type_name -> usher.v1.AliasView
-	6, // 4: usher.v1.DenyView.addresses:type_name -> usher.v1.DenyView.AddressesEntry
-	7, // 5: usher.v1.AliasView.names:type_name -> usher.v1.AliasView.NamesEntry
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	5, // 0: usher.v1.Projection.nodes:type_name -> usher.v1.NodeView
+	6, // 1: usher.v1.Projection.streams:type_name -> usher.v1.StreamView
+	3, // 2: usher.v1.Projection.on_deny:type_name -> usher.v1.DenyView
+	2, // 3: usher.v1.Projection.playlists:type_name -> usher.v1.PlaylistView
+	4, // 4: usher.v1.Projection.aliases:type_name -> usher.v1.AliasView
+	7, // 5: usher.v1.DenyView.addresses:type_name -> usher.v1.DenyView.AddressesEntry
+	8, // 6: usher.v1.AliasView.names:type_name -> usher.v1.AliasView.NamesEntry
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_usher_v1_policy_proto_init() }
@@ -675,7 +742,7 @@ func file_usher_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_usher_v1_policy_proto_rawDesc), len(file_usher_v1_policy_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -135,3 +135,26 @@ func TestUsersFile(t *testing.T) {
 		t.Errorf("bad lines are told as %s", errs)
 	}
 }
+
+func TestUsersPlaylist(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.run(0, "", "packages", "add", "basic", "--streams", "news,sport/1,kids/*")
+	d.run(0, "token-of-anna\n", "users", "add", "anna", "--packages", "basic", "--token-file", "-", "--cluster-key", d.key)
+	d.refuses("--base", "users", "playlist", "anna", "--token", "token-of-anna", "--cluster-key", d.key)
+	base := []string{"users", "playlist", "anna", "--base", "https://tv.example.com", "--cluster-key", d.key}
+	d.refuses("only a fingerprint", base...)
+	d.refuses("not anna's token", append(base, "--token", "token-of-berta")...)
+	want := "#EXTM3U\n#EXTINF:-1,news\nhttps://tv.example.com/news/index.m3u8?token=token-of-anna\n" +
+		"#EXTINF:-1,sport/1\nhttps://tv.example.com/sport/1/index.m3u8?token=token-of-anna\n"
+	if out, _ := d.run(0, "token-of-anna", append(base, "--token-file", "-")...); out != want {
+		t.Errorf("playlist:\n%s\nwant\n%s", out, want)
+	}
+	out, errs := d.run(0, "", append(base, "--generate-token")...)
+	if strings.Count(out, "?token=") != 2 || strings.Contains(out, "token-of-anna") || !strings.Contains(errs, "new token") {
+		t.Errorf("with a new token:\n%s%s", out, errs)
+	}
+	d.refuses("not anna's token", append(base, "--token", "token-of-anna")...)
+	d.refuses("no such subscriber", "users", "playlist", "berta", "--base", "https://tv.example.com", "--token", "token-of-anna", "--cluster-key", d.key)
+	d.refuses("url", "users", "playlist", "anna", "--base", "ftp://tv.example.com/{stream}", "--token", "token-of-anna", "--cluster-key", d.key)
+}

@@ -15,13 +15,14 @@ import (
 
 // users groups what is asked about users, and what is done with own subscribers.
 type users struct {
-	Show   usersShow   `cmd:"" help:"Show a user: as a subscriber, his sessions and latest decisions."`
-	Add    usersAdd    `cmd:"" help:"Add an own subscriber, for checks of type users."`
-	Set    usersSet    `cmd:"" help:"Change an own subscriber."`
-	List   usersList   `cmd:"" help:"List own subscribers."`
-	Remove usersRemove `cmd:"" help:"Remove an own subscriber and end his sessions."`
-	Import usersImport `cmd:"" help:"Add and change own subscribers from a file."`
-	Export usersExport `cmd:"" help:"Write own subscribers to a file, without their secrets."`
+	Show     usersShow     `cmd:"" help:"Show a user: as a subscriber, his sessions and latest decisions."`
+	Add      usersAdd      `cmd:"" help:"Add an own subscriber, for checks of type users."`
+	Set      usersSet      `cmd:"" help:"Change an own subscriber."`
+	List     usersList     `cmd:"" help:"List own subscribers."`
+	Remove   usersRemove   `cmd:"" help:"Remove an own subscriber and end his sessions."`
+	Import   usersImport   `cmd:"" help:"Add and change own subscribers from a file."`
+	Playlist usersPlaylist `cmd:"" help:"Write a subscriber's playlist (M3U)."`
+	Export   usersExport   `cmd:"" help:"Write own subscribers to a file, without their secrets."`
 }
 
 // account is what can be said of a subscriber. What is left out stays as it is.

@@ -1,6 +1,7 @@
 package astra
 
 import (
+	"cmp"
 	"net/http"
 
 	"usher.internal/libs/access"
@@ -17,7 +18,8 @@ func (Adapter) Answer(w http.ResponseWriter, n *caller.Node, d *access.Decision)
 	h := w.Header()
 	caller.Common(h, d)
 	if d.Outcome == access.Allow {
-		if name := access.Clean(d.SessionName, maxSessionName); name != "" {
+		// A middleware without a label of its own, such as Ministra, still names the account.
+		if name := access.Clean(cmp.Or(d.SessionName, d.User), maxSessionName); name != "" {
 			h["X-Session-Name"] = []string{name}
 		}
 		caller.Empty(w, http.StatusOK)

@@ -28,6 +28,9 @@ func (c checksStatus) Run(ctx context.Context, app App) error {
 		if c.JSON {
 			return printJSON(app, rows)
 		}
+		if err := printActive(ctx, app, s); err != nil {
+			return err
+		}
 		return table(app, "no worker has told of any check", checkHead, checkTable(rows))
 	})
 }

@@ -32,6 +32,8 @@ type cli struct {
 	Recorder recCmd   `cmd:"" help:"Run a recorder."`
 	Policy   policies `cmd:"" help:"Check, apply and show the policy."`
 	Sessions sessions `cmd:"" help:"List, show and kill sessions."`
+	Bans     bans     `cmd:"" help:"Keep viewers out, whatever the policy says."`
+	Override override `cmd:"" help:"For the night: decide in place of the policy, for a while."`
 	Users    users    `cmd:"" help:"Show what a user does; own subscribers."`
 	Packages packages `cmd:"" help:"Packages of streams, for own subscribers."`
 	Checks   checks   `cmd:"" help:"Show how verifiers and middlewares do."`

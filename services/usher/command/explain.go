@@ -12,6 +12,7 @@ import (
 
 	"usher.internal/libs/access"
 	"usher.internal/libs/decide"
+	"usher.internal/libs/directive"
 	"usher.internal/libs/pgstore"
 	"usher.internal/libs/policy"
 	"usher.internal/services/usher/policyfile"
@@ -108,6 +109,11 @@ func (c explain) dry(ctx context.Context, app App) error {
 	if err != nil {
 		return err
 	}
+	if c.Policy == "" {
+		if err := c.under(ctx, p); err != nil {
+			return err
+		}
+	}
 	v, err := policyfile.Judge(ctx, p, node, r)
 	if err != nil {
 		return fmt.Errorf("the edge itself would refuse the question: %w", err)
@@ -119,9 +125,18 @@ func (c explain) dry(ctx context.Context, app App) error {
 	return nil
 }
 
+// under has the policy in force judge as workers do, under the bans and overrides in force.
+func (c explain) under(ctx context.Context, p *policyfile.Policy) error {
+	return c.with(ctx, func(ctx context.Context, s *pgstore.Store) error {
+		list, err := s.Directives(ctx)
+		p.Under(directive.NewSet(list...))
+		return err
+	})
+}
+
 func tell(p func(string, ...any), v decide.Verdict) {
 	p("%s, %s: %s", v.Outcome, v.Reason, v.Text)
-	if v.Rule != nil {
+	if v.Rule != nil && v.Rule.Name() != "" {
 		p("  by %s, line %d", v.Rule.Name(), v.Rule.Line)
 	}
 	if v.User != "" {

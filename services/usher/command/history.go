@@ -104,7 +104,16 @@ func (c usersShow) Run(ctx context.Context, app App) error {
 			return err
 		}
 		if c.JSON {
-			return printJSON(app, map[string]any{"user_id": c.User, "subscribers": own, "sessions": rows, "decisions": decisions})
+			orders, err := active(ctx, s)
+			if err != nil {
+				return err
+			}
+			return printJSON(app, map[string]any{
+				"user_id": c.User, "overrides": toJSON(orders), "subscribers": own, "sessions": rows, "decisions": decisions,
+			})
+		}
+		if err := printActive(ctx, app, s); err != nil {
+			return err
 		}
 		for i := range own {
 			describe(app.Out, &own[i])

@@ -44,6 +44,9 @@ func (c sessionsList) Run(ctx context.Context, app App) error {
 		if c.JSON {
 			return printJSON(app, rows)
 		}
+		if err := printActive(ctx, app, s); err != nil {
+			return err
+		}
 		return table(app, "no sessions", sessionHead, sessionTable(rows))
 	})
 }

@@ -23,6 +23,8 @@ type users struct {
 	Import   usersImport   `cmd:"" help:"Add and change own subscribers from a file."`
 	Playlist usersPlaylist `cmd:"" help:"Write a subscriber's playlist (M3U)."`
 	Export   usersExport   `cmd:"" help:"Write own subscribers to a file, without their secrets."`
+	Block    usersBlock    `cmd:"" help:"Keep a user out for good: his sessions end, and what middlewares granted to him."`
+	Unblock  usersUnblock  `cmd:"" help:"Let a blocked user in again."`
 }
 
 // account is what can be said of a subscriber. What is left out stays as it is.

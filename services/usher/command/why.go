@@ -31,6 +31,8 @@ type answer struct {
 	Nodes   []pgstore.NodeShare   `json:"nodes"`
 	Reasons []pgstore.ReasonShare `json:"reasons"`
 	Playing []pgstore.SessionRow  `json:"playing"`
+	// Overrides are those in force, whomever they hit.
+	Overrides []directiveJSON `json:"overrides"`
 }
 
 // Run says in words whether any node asked, when last, what share was allowed and who
@@ -46,7 +48,15 @@ func (c why) Run(ctx context.Context, app App) error {
 			return err
 		}
 		if c.JSON {
+			orders, err := active(ctx, s)
+			if err != nil {
+				return err
+			}
+			a.Overrides = toJSON(orders)
 			return printJSON(app, a)
+		}
+		if err := printActive(ctx, app, s); err != nil {
+			return err
 		}
 		_, err = fmt.Fprint(app.Out, a.words(c.Since))
 		return err

@@ -9,11 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"usher.internal/libs/access"
 	"usher.internal/libs/config"
 	"usher.internal/libs/decide"
+	"usher.internal/libs/directive"
 	"usher.internal/libs/pgstore"
 	"usher.internal/libs/policy"
 )
@@ -41,9 +43,13 @@ type Policy struct {
 	// Engine is nil after ErrSecrets.
 	Engine *decide.Engine
 
+	orders atomic.Pointer[directive.Set]
 	keyer  *access.Keyer
 	sealed string // what is stored: the text, with fingerprints in place of tokens; "" for ErrNoKey
 }
+
+// Under has the engine judge under these bans and overrides from now on.
+func (p *Policy) Under(orders *directive.Set) { p.orders.Store(orders) }
 
 // Close gives back what the engine holds.
 func (p *Policy) Close() {
@@ -83,7 +89,7 @@ func Check(ctx context.Context, name string, data []byte, keyer *access.Keyer) (
 	if mine && p.sealed != string(data) {
 		p.sealed = "" // under a key that nobody has
 	}
-	p.Engine, err = decide.New(snapshot, decide.Deps{Keyer: keyer, Claims: firstSeen{}})
+	p.Engine, err = decide.New(snapshot, decide.Deps{Keyer: keyer, Claims: firstSeen{}, Directives: p.orders.Load})
 	if err != nil {
 		return p, fmt.Errorf("%w: %w", ErrSecrets, err)
 	}

@@ -22,6 +22,7 @@ type policies struct {
 	Check    policyCheck    `cmd:"" help:"Check a file and run its examples; changes nothing."`
 	Apply    policyApply    `cmd:"" help:"Check a file and bring it into force as a new revision."`
 	Confirm  policyConfirm  `cmd:"" help:"Keep a revision that was applied with --confirm."`
+	Import   policyImports  `cmd:"" help:"Make a policy of another program's configuration."`
 	Rollback policyRollback `cmd:"" help:"Bring an older revision into force again."`
 	Show     policyShow     `cmd:"" help:"Print the policy in force, or an older revision."`
 	History  policyHistory  `cmd:"" help:"List revisions, the newest first."`

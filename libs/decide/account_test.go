@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"usher.internal/libs/access"
+	"usher.internal/libs/decide/decidetest"
 	"usher.internal/libs/subscriber"
 )
 
@@ -98,7 +99,7 @@ func TestUsers(t *testing.T) {
 			if c.reason == access.NoPackage && c.stream == "news" && v.Location != "https://tv.example.com/buy" {
 				t.Errorf("location = %q", v.Location)
 			}
-			holdsNoSecrets(t, req, v)
+			decidetest.HoldsNoSecrets(t, req, v.Text, v.Steps)
 			if all := v.Text; strings.Contains(all, "pass:word") || strings.Contains(all, "password=") {
 				t.Errorf("the verdict holds a password: %s", all)
 			}

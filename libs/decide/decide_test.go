@@ -1,21 +1,16 @@
 package decide_test
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-	"go.yaml.in/yaml/v3"
-
 	"usher.internal/libs/access"
-	"usher.internal/libs/config"
 	"usher.internal/libs/decide"
 	"usher.internal/libs/decide/decidetest"
 	"usher.internal/libs/geo"
@@ -23,75 +18,23 @@ import (
 )
 
 // now is the clock of every test.
-var now = time.Unix(1700000100, 0)
-
-// caseFile is one file of testdata/cases: a policy and questions to it. Each
-// question stands alone, unless it says that it follows the one before it.
-type caseFile struct {
-	Policy    string
-	Backends  map[string]decidetest.Backend
-	Questions []questionCase
-}
-
-type questionCase struct {
-	Name     string
-	Follows  bool // the engine of the question before goes on, with what it remembers
-	Backends map[string]decidetest.Backend
-	Down     []string // claims, known, grants
-	Revoke   string   // ends the grants of this user first
-	Later    config.Duration
-	Country  string
-	ASN      uint32
-	Org      string
-
-	Stream, Node, Token, Path, Query, UA, Referer, Host string
-	IP                                                  string
-	Running                                             bool
-	Known                                               string // stream of the running session
-	Action                                              access.Action
-
-	Want wantCase
-}
-
-type wantCase struct {
-	Outcome, Reason, Text, Location string
-	Realm, User, Subject            string
-	SessionName                     string `yaml:"session_name"`
-	Own                             string // stream after aliasing, by default the one asked for
-	Limit                           *int
-	Mode                            string
-	Lease, Seat                     config.Duration
-	Unavailable                     bool
-	Asked                           []string // hosts, each once
-	Steps                           []string // "name: result", in order
-}
+var now = decidetest.Now
 
 func TestCases(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/cases/*.yaml")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("finding cases: %v, %d files", err, len(files))
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
+	for _, f := range decidetest.Load(t, "testdata/cases") {
+		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel()
-			raw, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var f caseFile
-			d := yaml.NewDecoder(strings.NewReader(string(raw)))
-			d.KnownFields(true)
-			if err := d.Decode(&f); err != nil {
-				t.Fatal(err)
-			}
 			var b *bench
-			for _, q := range f.Questions {
+			for i := range f.Questions {
+				q := &f.Questions[i]
 				if b == nil || !q.Follows {
-					b = newBench(t, f.Policy)
+					b = newBenchOver(t, f.Policy, decidetest.NewServers(t), func(*decide.Deps) {})
 					b.set(f.Backends)
 				}
-				t.Run(q.Name, func(t *testing.T) { b.run(t, q) })
+				if !q.Skips(t, decidetest.Engine) {
+					t.Run(q.Name, func(t *testing.T) { b.run(t, q) })
+				}
 			}
 		})
 	}
@@ -110,7 +53,7 @@ type bench struct {
 	own      *decidetest.Subscribers
 	now      time.Time
 	place    geo.Place
-	last     map[string]int
+	last     map[string]int // how often each host was asked before
 }
 
 func newBench(t testing.TB, source string) *bench {
@@ -121,11 +64,13 @@ func newBench(t testing.TB, source string) *bench {
 // newBenchWith lets a test change what the engine works with.
 func newBenchWith(t testing.TB, source string, change func(*decide.Deps)) *bench {
 	t.Helper()
-	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte("SECRETKEY"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s, err := policy.Parse("policy.yaml", []byte(strings.ReplaceAll(source, "file:/secret", "file:"+secret)), decide.Kinds())
+	return newBenchOver(t, source, decidetest.NewUpstream(), change)
+}
+
+// newBenchOver has the middlewares played elsewhere.
+func newBenchOver(t testing.TB, source string, upstream *decidetest.Upstream, change func(*decide.Deps)) *bench {
+	t.Helper()
+	s, err := policy.Parse("policy.yaml", []byte(decidetest.Source(t, source)), decide.Kinds())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +81,7 @@ func newBenchWith(t testing.TB, source string, change func(*decide.Deps)) *bench
 	b := &bench{
 		snapshot: s, keyer: keyer, now: now, last: map[string]int{},
 		claims: decidetest.NewClaims(), known: decidetest.NewKnown(), own: decidetest.NewSubscribers(),
-		grants: decidetest.NewGrants(), upstream: decidetest.NewUpstream(),
+		grants: decidetest.NewGrants(), upstream: upstream,
 	}
 	d := decide.Deps{
 		Keyer: keyer, Claims: b.claims, Known: b.known, Grants: b.grants, HTTP: b.upstream, Subscribers: b.own,
@@ -165,7 +110,7 @@ func (b *bench) set(backends map[string]decidetest.Backend) {
 	}
 }
 
-func (b *bench) run(t *testing.T, c questionCase) {
+func (b *bench) run(t *testing.T, c *decidetest.Question) {
 	t.Helper()
 	b.set(c.Backends)
 	b.mu.Lock()
@@ -178,31 +123,25 @@ func (b *bench) run(t *testing.T, c questionCase) {
 	if c.Revoke != "" {
 		b.grants.Revoke(c.Revoke)
 	}
-	req := &access.Request{
-		Node: "web", Stream: c.Stream, Token: c.Token, Path: c.Path, Query: c.Query, UserAgent: c.UA, Referer: c.Referer, Host: c.Host,
-		Action: c.Action, IP: netip.MustParseAddr("203.0.113.7"),
+	verdicts := make([]decide.Verdict, max(1, c.AtOnce))
+	reqs := make([]*access.Request, len(verdicts))
+	var asking sync.WaitGroup
+	for i := range verdicts {
+		reqs[i] = c.Request()
+		asking.Go(func() { verdicts[i] = b.engine.Decide(t.Context(), reqs[i]) })
 	}
-	if c.Node != "" {
-		req.Node = c.Node
+	asking.Wait()
+	for i, v := range verdicts {
+		if v.Country != c.Country {
+			t.Errorf("country = %q, want %q whatever was decided", v.Country, c.Country)
+		}
+		b.compare(t, &c.Want, reqs[i], v)
+		decidetest.HoldsNoSecrets(t, reqs[i], v.Text, v.Steps)
 	}
-	if c.IP != "" {
-		req.IP = netip.MustParseAddr(c.IP)
-	}
-	if req.Query == "" && c.Token != "" {
-		req.Query = "token=" + c.Token
-	}
-	if c.Running {
-		req.Session, req.Known = uuid.New(), c.Known
-	}
-	v := b.engine.Decide(t.Context(), req)
-	if v.Country != c.Country {
-		t.Errorf("country = %q, want %q whatever was decided", v.Country, c.Country)
-	}
-	b.compare(t, c.Want, req, v)
-	holdsNoSecrets(t, req, v)
+	b.asked(t, &c.Want)
 }
 
-func (b *bench) compare(t *testing.T, want wantCase, req *access.Request, v decide.Verdict) {
+func (b *bench) compare(t *testing.T, want *decidetest.Want, req *access.Request, v decide.Verdict) {
 	t.Helper()
 	check := func(what string, got, want any) {
 		t.Helper()
@@ -214,10 +153,7 @@ func (b *bench) compare(t *testing.T, want wantCase, req *access.Request, v deci
 	check("reason", v.Reason, want.Reason)
 	check("location", v.Location, want.Location)
 	check("user", v.User, want.User)
-	if want.Own == "" {
-		want.Own = req.Stream
-	}
-	check("stream", v.Stream, want.Own)
+	check("stream", v.Stream, cmp.Or(want.Own, req.Stream))
 	check("session name", v.SessionName, want.SessionName)
 	check("unavailable", v.Unavailable, want.Unavailable)
 	if want.Realm != "" {
@@ -259,25 +195,17 @@ func (b *bench) compare(t *testing.T, want wantCase, req *access.Request, v deci
 		}
 		check("steps", strings.Join(got, ", "), strings.Join(want.Steps, ", "))
 	}
-	for _, host := range []string{"a.example", "b.example"} {
-		n := b.upstream.Asked(host)
-		if want.Asked != nil {
-			check("questions to "+host, n-b.last[host], strings.Count(strings.Join(want.Asked, " "), host))
-		}
-		b.last[host] = n
-	}
 }
 
-// holdsNoSecrets looks for token and query in everything that is kept of a decision.
-func holdsNoSecrets(t *testing.T, req *access.Request, v decide.Verdict) {
+// asked looks at what the middlewares were asked.
+func (b *bench) asked(t *testing.T, want *decidetest.Want) {
 	t.Helper()
-	all := v.Text
-	for _, s := range v.Steps {
-		all += " " + s.Name + " " + s.Result + " " + s.Text
-	}
-	for _, secret := range []string{req.Token, req.Query} {
-		if len(secret) > 4 && strings.Contains(all, secret) {
-			t.Errorf("the verdict holds token or query: %s", all)
+	want.CheckSent(t, b.upstream, b.last)
+	for _, host := range b.upstream.Hosts() {
+		n := b.upstream.Asked(host)
+		if got, wanted := n-b.last[host], want.Times(host); want.Asked != nil && got != wanted {
+			t.Errorf("questions to %s = %d, want %d", host, got, wanted)
 		}
+		b.last[host] = n
 	}
 }

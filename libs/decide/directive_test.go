@@ -89,7 +89,7 @@ func (b *bench) judge(t *testing.T, a asks) decide.Verdict {
 		req.Session = uuid.New()
 	}
 	v := b.engine.Decide(t.Context(), req)
-	holdsNoSecrets(t, req, v)
+	decidetest.HoldsNoSecrets(t, req, v.Text, v.Steps)
 	return v
 }
 

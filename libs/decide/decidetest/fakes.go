@@ -4,11 +4,7 @@ package decidetest
 import (
 	"context"
 	"errors"
-	"io"
-	"net/http"
-	"strings"
 	"sync"
-	"time"
 
 	"usher.internal/libs/access"
 	"usher.internal/libs/decide"
@@ -94,65 +90,4 @@ func (k *Known) Remember(check string, who access.Key, w decide.Word) {
 		w.User, w.SessionName, w.Sessions = before.User, before.SessionName, before.Sessions
 	}
 	k.words[knownKey{check, who}] = w
-}
-
-// Backend is how one host of Upstream answers.
-type Backend struct {
-	// Status 0 is a broken connection.
-	Status  int
-	Headers map[string]string
-	Body    string
-	// After is how long it takes; a question whose time is over sooner fails.
-	After time.Duration
-}
-
-// Upstream is an http.RoundTripper over hosts that exist nowhere.
-type Upstream struct {
-	mu    sync.Mutex
-	hosts map[string]Backend
-	asked map[string]int
-}
-
-// NewUpstream knows no host: every question breaks.
-func NewUpstream() *Upstream {
-	return &Upstream{hosts: map[string]Backend{}, asked: map[string]int{}}
-}
-
-// Set changes how a host answers.
-func (u *Upstream) Set(host string, b Backend) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.hosts[host] = b
-}
-
-// Asked is how often the host was asked.
-func (u *Upstream) Asked(host string) int {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.asked[host]
-}
-
-// RoundTrip implements http.RoundTripper.
-func (u *Upstream) RoundTrip(r *http.Request) (*http.Response, error) {
-	u.mu.Lock()
-	b := u.hosts[r.URL.Host]
-	u.asked[r.URL.Host]++
-	u.mu.Unlock()
-	if b.After > 0 {
-		timer := time.NewTimer(b.After)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-r.Context().Done():
-			return nil, r.Context().Err()
-		}
-	}
-	if b.Status == 0 {
-		return nil, ErrDown
-	}
-	h := http.Header{}
-	for name, value := range b.Headers {
-		h.Set(name, value)
-	}
-	return &http.Response{StatusCode: b.Status, Header: h, Body: io.NopCloser(strings.NewReader(b.Body)), Request: r}, nil
 }

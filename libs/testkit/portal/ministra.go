@@ -45,11 +45,16 @@ func NewMinistra(t testing.TB) *Ministra {
 func (m *Ministra) Link(value string) string {
 	key := make([]byte, 16)
 	_, _ = rand.Read(key) // never fails
+	token := hex.EncodeToString(key)
+	m.Keep(token, value)
+	return token
+}
+
+// Keep makes this very token, as Link makes one.
+func (m *Ministra) Keep(token, value string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	token := hex.EncodeToString(key)
 	m.links[token] = link{value, m.now().Add(linkLife)}
-	return token
 }
 
 func (m *Ministra) answer(w http.ResponseWriter, r *http.Request) {

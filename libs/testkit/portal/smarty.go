@@ -46,6 +46,13 @@ func (s *Smarty) Token(token, name, ip string) {
 	s.tokens[token] = smartyToken{name, ip, s.now().Add(smartyLife)}
 }
 
+// Refuse changes Refuses while the server runs.
+func (s *Smarty) Refuse(status int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Refuses = status
+}
+
 func (s *Smarty) answer(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/tvmiddleware/api/streamservice/token/check", "/streaming/api/token/check":
@@ -57,32 +64,33 @@ func (s *Smarty) answer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q, _ := url.ParseQuery(r.URL.RawQuery)
-	code := s.check(last(q, "token"), last(q, "name"), last(q, "ip"))
+	code, refuses := s.check(last(q, "token"), last(q, "name"), last(q, "ip"))
 	contentType, form := "application/json", `{"error": %d}`
 	if s.XML {
 		contentType, form = "application/xml", `<?xml version="1.0" encoding="utf-8"?><response><error>%d</error></response>`
 	}
 	w.Header().Set("Content-Type", contentType)
 	if code != 0 {
-		w.WriteHeader(s.Refuses)
+		w.WriteHeader(refuses)
 	}
 	_, _ = fmt.Fprintf(w, form, code)
 }
 
-// check gives Smarty's code. An unknown token is an expired one: it is kept in a cache.
-func (s *Smarty) check(token, name, ip string) int {
+// check gives Smarty's code and the status of a refusal. An unknown token is an expired one: it
+// is kept in a cache.
+func (s *Smarty) check(token, name, ip string) (code, refuses int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known, ok := s.tokens[token]
 	switch {
 	case !ok || !s.now().Before(known.until):
-		return 1
+		return 1, s.Refuses
 	case name != "" && name != known.name:
-		return 2
+		return 2, s.Refuses
 	case ip != "" && s.ChecksIP && ip != known.ip:
-		return 3
+		return 3, s.Refuses
 	}
-	return 0
+	return 0, s.Refuses
 }
 
 // last is Django's reading of repeated parameters.

@@ -86,6 +86,14 @@ func (s source) policy(ctx context.Context, file string) (*policyfile.Policy, er
 	if err != nil {
 		return nil, err
 	}
+	p, err := s.read(ctx, file, keyer)
+	if err == nil && keyer != nil { // without the key no token is anybody's
+		err = p.Know(lookups{s})
+	}
+	return p, err
+}
+
+func (s source) read(ctx context.Context, file string, keyer *access.Keyer) (*policyfile.Policy, error) {
 	if file != "" {
 		data, err := policyfile.Read(file)
 		if err != nil {
@@ -94,7 +102,7 @@ func (s source) policy(ctx context.Context, file string) (*policyfile.Policy, er
 		return policyfile.Check(ctx, file, data, keyer)
 	}
 	var p *policyfile.Policy
-	err = s.with(ctx, func(ctx context.Context, store *pgstore.Store) error {
+	err := s.with(ctx, func(ctx context.Context, store *pgstore.Store) error {
 		row, err := policyShow{}.row(ctx, store)
 		if err != nil {
 			return err

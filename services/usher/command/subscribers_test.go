@@ -158,3 +158,18 @@ func TestUsersPlaylist(t *testing.T) {
 	d.refuses("no such subscriber", "users", "playlist", "berta", "--base", "https://tv.example.com", "--token", "token-of-anna", "--cluster-key", d.key)
 	d.refuses("url", "users", "playlist", "anna", "--base", "ftp://tv.example.com/{stream}", "--token", "token-of-anna", "--cluster-key", d.key)
 }
+
+func TestExplainKnowsSubscribers(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.run(0, "token-of-anna\n", "users", "add", "anna", "--token-file", "-", "--cluster-key", d.key)
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	policy := "version: 1\nnodes: {web1: {caller: nginx, from: [127.0.0.1], url: \"/hls/{stream}/**\"}}\n" +
+		"checks: {own: {type: users}}\nstreams: [{match: \"**\", auth: own}]\n"
+	if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	explain := []string{"explain", "--node", "web1", "--policy", file, "--data", filepath.Dir(d.key)}
+	d.says("user anna", append(explain, "--url", "/hls/news/index.m3u8?token=token-of-anna")...)
+	d.says("no subscriber of realm main has this token", append(explain, "--url", "/hls/news/index.m3u8?token=token-of-berta")...)
+}

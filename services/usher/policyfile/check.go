@@ -89,8 +89,7 @@ func Check(ctx context.Context, name string, data []byte, keyer *access.Keyer) (
 	if mine && p.sealed != string(data) {
 		p.sealed = "" // under a key that nobody has
 	}
-	p.Engine, err = decide.New(snapshot, decide.Deps{Keyer: keyer, Claims: firstSeen{}, Directives: p.orders.Load})
-	if err != nil {
+	if p.Engine, err = p.engine(nil); err != nil {
 		return p, fmt.Errorf("%w: %w", ErrSecrets, err)
 	}
 	if problems := p.Engine.RunExamples(ctx); len(problems) > 0 {
@@ -98,6 +97,24 @@ func Check(ctx context.Context, name string, data []byte, keyer *access.Keyer) (
 		return nil, config.Problems(problems)
 	}
 	return p, nil
+}
+
+// Know lets dry runs ask for the cluster's own subscribers, which Check does without.
+func (p *Policy) Know(s decide.Subscribers) error {
+	if p.Engine == nil {
+		return nil
+	}
+	e, err := p.engine(s)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrSecrets, err)
+	}
+	p.Engine.Close()
+	p.Engine = e
+	return nil
+}
+
+func (p *Policy) engine(s decide.Subscribers) (*decide.Engine, error) {
+	return decide.New(p.Snapshot, decide.Deps{Keyer: p.keyer, Claims: firstSeen{}, Directives: p.orders.Load, Subscribers: s})
 }
 
 // anyKeyer serves where no stored key is compared with: examples and dry runs.

@@ -21,6 +21,7 @@ type check struct {
 	accounts   *accounts
 	middleware middleware.Middleware
 	stop       func()
+	area       area // where the viewers are that it is for
 }
 
 // Results of a check, as they stand in steps and metrics.

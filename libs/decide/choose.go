@@ -25,11 +25,16 @@ func (j *judgement) choose() bool {
 func (j *judgement) those(all []*check) []*check {
 	out := make([]*check, 0, len(all))
 	for _, c := range all {
-		if other := c.For.Other(j.req); other != "" {
+		if other := c.other(j.req); other != "" {
 			j.trail.add("check "+c.Name, notFor, "it is for another "+other)
 			continue
 		}
 		out = append(out, c)
 	}
 	return out
+}
+
+// other says what of the question is another than the check is for, "" if it is for it.
+func (c *check) other(r *access.Request) string {
+	return c.For.Other(r, c.area.contains(r.IP))
 }

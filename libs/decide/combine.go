@@ -206,6 +206,9 @@ func (j *judgement) refuse(answers []said, ranks map[string]int) {
 	switch best.result {
 	case no:
 		j.verdict.deny(best.reason, "check "+best.check.Name+": "+best.text, location)
+		if location != "" {
+			j.verdict.Outcome = access.Redirect
+		}
 	case notMine:
 		text := "no check of the rule knows this form of token"
 		if len(answers) == 1 && best.check.accounts != nil {

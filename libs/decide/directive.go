@@ -94,7 +94,7 @@ func (j *judgement) whose(ctx context.Context) []said {
 	if len(j.rule.verifiers) > 0 {
 		q := j.question()
 		for _, c := range j.rule.verifiers {
-			if c.For.Other(j.req) != "" {
+			if c.other(j.req) != "" {
 				continue
 			}
 			if s := j.verify(ctx, c, q); s.result == yes && s.user != "" {
@@ -103,7 +103,7 @@ func (j *judgement) whose(ctx context.Context) []said {
 		}
 	}
 	for _, c := range j.rule.upstreams {
-		if c.For.Other(j.req) != "" {
+		if c.other(j.req) != "" {
 			continue
 		}
 		if s := j.lastTaken(ctx, c); s.user != "" {

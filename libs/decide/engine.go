@@ -154,6 +154,9 @@ func New(s *policy.Snapshot, d Deps) (*Engine, error) {
 			errs = append(errs, fmt.Errorf("check %s: %w", name, err))
 			continue
 		}
+		if c.For != nil {
+			opened.area = e.area(&c.For.Network)
+		}
 		e.checks[name] = opened
 	}
 	for _, r := range s.Rules {

@@ -49,7 +49,7 @@ var (
 	}}
 	middlewares = []system{
 		upstreamOf("http", 0, http.NewOptions, http.New),
-		upstreamOf("ministra", ministra.Grant, ministra.NewOptions, ministra.New),
+		oddNumber(upstreamOf("ministra", ministra.Grant, ministra.NewOptions, ministra.New)),
 		upstreamOf("iptvportal", 0, iptvportal.NewOptions, iptvportal.New),
 		upstreamOf("smarty", smarty.Grant, smarty.NewOptions, smarty.New),
 		upstreamOf("flussonic", flussonic.Grant, flussonic.NewOptions, flussonic.New),
@@ -97,6 +97,12 @@ func upstreamOf[O upstreamOptions, D upstream.Dialect](
 			return m, o.Common().Limits(), nil
 		},
 	}
+}
+
+// oddNumber is a kind whose number of sessions was meant for something else.
+func oddNumber(s system) system {
+	s.OddNumber = true
+	return s
 }
 
 // open makes the check ready to be asked.

@@ -12,7 +12,8 @@ import (
 // Verdict is what the policy and its checks say of a question. An allow still
 // has to find a seat.
 type Verdict struct {
-	// Outcome is access.Allow or access.Deny; a denial may have a Location.
+	// Outcome is access.Allow, access.Deny, or access.Redirect where a middleware sends the
+	// viewer elsewhere; a denial may have a Location of the rule.
 	Outcome access.Outcome
 	Reason  access.Reason
 	// Stream is the stream's own name, after aliasing.

@@ -74,10 +74,10 @@ type fileUpstream struct {
 
 // fileFor narrows the questions that a check is asked.
 type fileFor struct {
-	Host    []string        `yaml:"host"`
-	Node    []string        `yaml:"node"`
-	Network []config.Prefix `yaml:"network"`
-	Token   *string         `yaml:"token"`
+	Host    []string `yaml:"host"`
+	Node    []string `yaml:"node"`
+	Network []string `yaml:"network"`
+	Token   *string  `yaml:"token"`
 }
 
 type fileAliases struct {

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,13 +19,13 @@ const (
 // nil For holds for every question.
 type For struct {
 	Hosts, Nodes []*match.Glob
-	Networks     []netip.Prefix
+	Network      Networks
 	Token        *regexp.Regexp // the whole token
 }
 
 // Other says what of the question is another than the check is for: host, node, network or
-// form of token; "" if the check is for it.
-func (f *For) Other(r *access.Request) string {
+// form of token; "" if the check is for it. within says whether the viewer is in Network.
+func (f *For) Other(r *access.Request, within bool) string {
 	if f == nil {
 		return ""
 	}
@@ -35,7 +34,7 @@ func (f *For) Other(r *access.Request) string {
 		return "host"
 	case f.Nodes != nil && !anyMatch(f.Nodes, r.Node):
 		return "node"
-	case f.Networks != nil && !slices.ContainsFunc(f.Networks, func(p netip.Prefix) bool { return p.Contains(r.IP) }):
+	case !f.Network.Empty() && !within:
 		return "network"
 	case f.Token != nil && !f.Token.MatchString(r.Token):
 		return "form of token"
@@ -65,7 +64,7 @@ func (c *compiler) forWhom(at path, f *fileFor) *For {
 	if f == nil {
 		return nil
 	}
-	out := &For{Networks: prefixes(f.Network)}
+	out := &For{Network: c.within(at.sub("network"), f.Network)}
 	for i, host := range f.Host {
 		if strings.ContainsAny(host, "/: ") {
 			c.errorf(at.sub("host", i), hostOf(strings.ToLower(host)), `%q is no host; want one such as tv.example.com or "*.example.com"`, host)
@@ -90,7 +89,7 @@ func (c *compiler) forWhom(at path, f *fileFor) *For {
 		}
 		out.Token = whole
 	}
-	if out.Hosts == nil && out.Nodes == nil && out.Networks == nil && out.Token == nil {
+	if out.Hosts == nil && out.Nodes == nil && len(f.Network) == 0 && out.Token == nil {
 		c.errorf(at, "", "names nothing; want host, node, network or token, or leave it out")
 	}
 	return out

@@ -29,8 +29,12 @@ func (c *client) fits(v *viewer, stream string) bool {
 	switch {
 	case len(c.Tokens) > 0 && !c.lists.hit("token", v):
 		return false
-	case len(c.IPs) > 0 && !c.lists.hit("ip", v):
-		return false
+	case len(c.IPs) > 0 || !c.Network.Empty():
+		if !c.lists.hit("ip", v) && !c.lists.hit("network", v) {
+			return false
+		}
+	}
+	switch {
 	case len(c.UA) > 0 && !c.lists.hit("ua", v):
 		return false
 	}

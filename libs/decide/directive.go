@@ -37,6 +37,10 @@ func (j *judgement) banned(v *directive.Viewer) bool {
 func (j *judgement) refuseBy(d *directive.Directive, reason access.Reason) {
 	j.trail.add(string(d.Kind), no, d.Words())
 	j.verdict.Lease, j.verdict.Seat, j.verdict.Unavailable = 0, 0, false
+	if j.rule == nil {
+		j.astray(reason, d.Words())
+		return
+	}
 	j.verdict.deny(reason, d.Words(), "")
 }
 

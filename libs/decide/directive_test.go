@@ -295,3 +295,19 @@ func siteToken(t *testing.T, stream, user string) string {
 	}
 	return text
 }
+
+func TestWhomABanHitsIsSentWhereTheStreamsRuleSays(t *testing.T) {
+	t.Parallel()
+	set := directive.NewSet(ban(func(d *directive.Directive) { d.Network = netip.MustParsePrefix("203.0.113.0/24") }))
+	b := newBenchWith(t, `
+version: 1
+nodes: {web: {caller: nginx, from: [127.0.0.1]}}
+streams:
+  - {match: "news", auth: allow, on_deny: {banned: "https://tv.example.com/{reason}?s={stream}"}}
+`, func(d *decide.Deps) { d.Directives = func() *directive.Set { return set } })
+	req := &access.Request{Node: "web", Stream: "news", IP: netip.MustParseAddr("203.0.113.7")}
+	v := b.engine.Decide(t.Context(), req)
+	if v.Reason != access.Banned || v.Location != "https://tv.example.com/banned?s=news" {
+		t.Errorf("%s, sent to %q, want banned, and the rule's address", v.Reason, v.Location)
+	}
+}

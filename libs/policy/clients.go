@@ -26,8 +26,8 @@ const (
 type Client struct {
 	Name string
 	Kind ClientKind
-	// Lists of what it is known by: of each that is not empty one entry must fit. One of tokens,
-	// addresses and user agents is not empty.
+	// Lists of what it is known by: of tokens, addresses (IPs and Network together) and user
+	// agents, as far as there are any, one must fit.
 	Lists
 	// Streams that it may ask for, by their own names; empty means all.
 	Streams []*match.Glob
@@ -58,13 +58,13 @@ func (c *compiler) clients(files map[string]*fileClient) {
 func (c *compiler) client(at path, name string, f *fileClient) *Client {
 	own := &Client{
 		Name: name, Kind: choice(c, at.sub("kind"), f.Kind, Partner, Partner, Probe, Transcoder),
-		Lists: c.lists(at, fileLists{Token: f.Token, IP: f.IP, UA: f.UA}),
+		Lists: c.lists(at, fileLists{Token: f.Token, IP: f.IP, Network: f.Network, UA: f.UA}),
 		Until: c.until(at.sub("until"), f.Until),
 	}
 	switch {
-	case len(f.Token)+len(f.IP)+len(f.UA) == 0:
-		c.errorf(at, "", "is known by nothing: give it a token, its addresses (ip), or both")
-	case len(f.Token)+len(f.IP) == 0:
+	case len(f.Token)+len(f.IP)+len(f.Network)+len(f.UA) == 0:
+		c.errorf(at, "", "is known by nothing: give it a token, its addresses (ip, network), or both")
+	case len(f.Token)+len(f.IP)+len(f.Network) == 0:
 		c.warnf(at.sub("ua"), "anybody can send this user agent and play as %s; add a token or its addresses (ip)", name)
 	}
 	for i, text := range f.Streams {

@@ -96,6 +96,7 @@ type fileClient struct {
 	Kind     string          `yaml:"kind"`
 	Token    []string        `yaml:"token"`
 	IP       []config.Prefix `yaml:"ip"`
+	Network  []string        `yaml:"network"`
 	UA       []string        `yaml:"ua"`
 	Streams  []string        `yaml:"streams"`
 	Sessions *int            `yaml:"sessions"`

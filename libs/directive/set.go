@@ -187,6 +187,16 @@ func (s *Set) Refusal(v *Viewer, now time.Time) *Directive {
 	return nil
 }
 
+// MayRefuse says whether a directive names the viewer's account, or his realm, so that it may keep
+// him out somewhere.
+func (s *Set) MayRefuse(v *Viewer) bool {
+	if s.Len() == 0 {
+		return false
+	}
+	realm := func(e *entry) bool { return e.User == "" && e.Realm == v.Realm }
+	return len(s.users.get(account{v.Realm, v.User})) > 0 || slices.ContainsFunc(s.rest, realm)
+}
+
 // MayAllow says whether an override might let the viewer in who is not known yet, so that he must
 // be judged although he brought nothing that a check could look at.
 func (s *Set) MayAllow(v *Viewer, now time.Time) bool {

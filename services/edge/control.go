@@ -96,6 +96,9 @@ func (s *Service) end(k access.Key, id uuid.UUID, reason access.CloseReason, now
 		ses.zapped.CompareAndSwap(0, int64(now))
 		return
 	}
+	if reason == access.CloseBanned || reason == access.CloseOverridden {
+		s.accuse(ses)
+	}
 	s.table.remove(ses)
 }
 

@@ -71,7 +71,10 @@ func (s *Service) purge(ctx context.Context) error {
 		case <-s.purging.wake:
 			s.endHit(s.purging.take())
 		case <-sweep.C:
-			s.book.Sweep(s.clock())
+			now := s.clock()
+			s.book.Sweep(now)
+			set := s.book.Set()
+			s.culprits.sweep(func(v *directive.Viewer) bool { return set.MayRefuse(v) })
 		case <-ctx.Done():
 			return nil
 		}
@@ -86,6 +89,7 @@ func (s *Service) endHit(list []directive.Directive) {
 	s.table.each(func(ses *session) {
 		v := s.viewerOf(ses, needs)
 		if fresh.Refusal(&v, now) != nil && all.Refusal(&v, now) != nil {
+			s.accuse(ses)
 			s.table.remove(ses)
 		}
 	})
@@ -164,6 +168,7 @@ func (s *Service) forbidden(ctx context.Context, q *question, ses *session) (acc
 		return access.Decision{}, false
 	}
 	if old != nil {
+		s.accuse(ses)
 		s.table.remove(ses)
 	}
 	return s.refuse(ctx, q, q.IP, reasonOf(d), stepOf(d)), true

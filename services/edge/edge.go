@@ -75,6 +75,7 @@ type Service struct {
 	bars      *bars
 	book      *directive.Book
 	purging   *purging
+	culprits  *culprits
 	refusals  *refusals
 	tallies   *tallies
 	closings  closings
@@ -121,7 +122,7 @@ func build(cfg Config, deps Deps, w wires) *Service {
 		decider:  w.decider, seats: w.seats, feed: w.feed,
 		viewed: make(chan struct{}),
 		table:  newTable(cfg.Sessions), denials: newDenials(), abandoned: newAbandoned(), flights: newFlights(),
-		bars: newBars(), book: directive.NewBook(), purging: newPurging(), refusals: newRefusals(), tallies: newTallies(),
+		bars: newBars(), book: directive.NewBook(), purging: newPurging(), culprits: newCulprits(), refusals: newRefusals(), tallies: newTallies(),
 		// A monotonic clock that never shows 0, which stands for "never".
 		start: time.Now().Add(-cutOff - time.Second),
 	}

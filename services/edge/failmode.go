@@ -30,7 +30,11 @@ func (s *Service) failed(ctx context.Context, q *question, ses *session, cause e
 		old = ses.grant.Load()
 		d.Realm, d.User, d.SessionName, d.Session = old.realm, old.user, old.name, old.session
 	}
-	order, steps := s.order(q, old), []access.Step{{Name: "fail mode", Result: string(q.rule.fail), Text: cause.Error()}}
+	whose := old
+	if whose == nil {
+		whose = s.suspect(q)
+	}
+	order, steps := s.order(q, whose), []access.Step{{Name: "fail mode", Result: string(q.rule.fail), Text: cause.Error()}}
 	if order != nil {
 		steps = append(steps, stepOf(order))
 	}

@@ -60,6 +60,9 @@ type Deps struct {
 	// Files are databases and lists that the process keeps fresh; nil: rules on countries match
 	// nothing, and lists are read once.
 	Files *Files
+	// Now is the clock that tokens, grants and the policy's own times are judged by; nil: the
+	// system's. Questions and seats go by the clocks of edge and database all the same.
+	Now func() time.Time
 	// Health gets the worker's readiness; nil takes one of its own, shown on Config.Admin.
 	Health *lifecycle.Health
 }
@@ -107,7 +110,7 @@ func (s *Service) assemble() {
 		Directives: s.directives.book.Set,
 		Keyer:      s.deps.Keyer, Claims: s.deps.Claims, Known: s.deps.Known, Grants: s.deps.Grants,
 		Subscribers: s.deps.Subscribers, Passwords: subscriber.NewPasswords(s.deps.Keyer), HTTP: s.deps.HTTP,
-		Log: s.log, Now: time.Now, Tracer: tracer, Observe: m.checked,
+		Log: s.log, Now: s.deps.Now, Tracer: tracer, Observe: m.checked,
 		Keys: new(jwt.Memory), Fetched: m.keysFetched,
 	}
 	s.board = &board{

@@ -96,9 +96,11 @@ type Want struct {
 	SentHeader map[string]string `yaml:"sent_header"`
 	// HTTP is the caller's answer, by default 200 for a yes and 403 for a no. Values have * for
 	// what differs; "" is a header that must not be there.
+	// Reason is there only where the edge refuses by itself, in other words.
 	HTTP struct {
 		Status int
 		Header map[string]string
+		Reason string
 	}
 }
 

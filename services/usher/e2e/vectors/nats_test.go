@@ -1,0 +1,95 @@
+package vectors_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/bus"
+	"usher.internal/libs/decide/decidetest"
+	"usher.internal/schemas/proto/usherv1"
+)
+
+// leaseSlack is how much of a lease the question's own way may take: the clock runs.
+const leaseSlack = 3 * time.Second
+
+// overNATS puts the question to the worker as an edge does.
+func (c *chain) overNATS(t *testing.T, q *decidetest.Question, device string) answer {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
+	defer cancel()
+	m := c.message(q, device)
+	reply, err := c.asker.Ask(ctx, c.region, "edge0", m)
+	for errors.Is(err, bus.ErrNoWorker) && ctx.Err() == nil {
+		reply, err = c.asker.Ask(ctx, c.region, "edge0", m) // its subscription is on its way
+	}
+	if err != nil || reply.GetStatus() != usherv1.AuthReply_STATUS_DECIDED {
+		t.Errorf("no decision: %v, %v", reply.GetStatus(), err)
+		return answer{}
+	}
+	if reply.GetOutcome() == string(access.Allow) {
+		c.last = reply.GetSessionId()
+	}
+	id, err := uuid.FromBytes(reply.GetDecisionId())
+	if err != nil {
+		t.Errorf("the answer's id: %v", err)
+	}
+	return answer{
+		outcome: reply.GetOutcome(), reason: reply.GetReason(), decision: id, row: c.find(t, id, reply.GetReason()),
+		check: func(t *testing.T, w *decidetest.Want) { c.checkReply(t, q, w, reply) },
+	}
+}
+
+func (c *chain) message(q *decidetest.Question, device string) *usherv1.AuthRequest {
+	req, id := q.Request(), uuid.Must(uuid.NewV7())
+	key := c.keyer.Key("vector", device)
+	caller := ""
+	if n := c.snapshot.Nodes[req.Node]; n != nil {
+		caller = n.Caller
+	}
+	m := &usherv1.AuthRequest{
+		Id: id[:], Region: c.region, Edge: "edge0", Node: req.Node, Caller: caller, SessionKey: key[:],
+		Stream: req.Stream, Token: req.Token, Query: req.Query, Path: req.Path, Host: req.Host, Ip: req.IP.String(),
+		UserAgent: req.UserAgent, Referer: req.Referer, Device: device, Channel: req.Channel, CallerSession: req.CallerSession,
+		ReceivedUnixUs: time.Now().UnixMicro(), KnownStream: req.Known, Action: string(req.Action),
+	}
+	if q.Running {
+		m.SessionId = req.Session[:]
+		if c.last != nil {
+			m.SessionId = c.last
+		}
+	}
+	return m
+}
+
+// keeps says that whoever is behind the running session is whom the ledger has, or a check's last
+// word, in which a no may stand by now or not.
+func keeps(q *decidetest.Question) bool { return q.Running && q.Want.Unavailable && q.Want.User == "" }
+
+func (c *chain) checkReply(t *testing.T, q *decidetest.Question, w *decidetest.Want, r *usherv1.AuthReply) {
+	t.Helper()
+	if !strings.Contains(r.GetText(), w.Text) || r.GetText() == "" {
+		t.Errorf("text = %q, want %q in it", r.GetText(), w.Text)
+	}
+	decidetest.HoldsNoSecrets(t, q.Request(), r.GetText(), nil)
+	user, name := w.User, w.SessionName
+	if keeps(q) {
+		user, name = r.GetUser(), r.GetSessionName()
+	}
+	if r.GetLocation() != w.Location || r.GetUser() != user || r.GetSessionName() != name && w.Outcome == "allow" {
+		t.Errorf("location %q, user %q, session name %q; want %q, %q, %q",
+			r.GetLocation(), r.GetUser(), r.GetSessionName(), w.Location, w.User, w.SessionName)
+	}
+	if w.Limit != nil && int(r.GetMaxSessions()) != max(*w.Limit, 0) {
+		t.Errorf("limit = %d, want %d", r.GetMaxSessions(), max(*w.Limit, 0))
+	}
+	lease := time.Duration(r.GetLeaseMs()) * time.Millisecond
+	if want := w.Lease.Duration(); want != 0 && (lease > want+leaseSlack/10 || lease < want-leaseSlack) {
+		t.Errorf("lease = %v, want %v", lease, want)
+	}
+}

@@ -60,10 +60,15 @@ type Record struct {
 	IP        netip.Addr // the zero Addr is stored as NULL
 	UserAgent string
 	Referer   string
-	Revision  int64
-	TraceID   [16]byte
-	Duration  time.Duration // spent on the question so far
-	Steps     []access.Step
+	// Country of the viewer by ISO 3166, "" if unknown.
+	Country  string
+	Revision int64
+	TraceID  [16]byte
+	Duration time.Duration // spent on the question so far
+	Steps    []access.Step
+	// Would is what an enforced policy would have said, and why; "" where it was enforced.
+	Would       access.Outcome
+	WouldReason access.Reason
 }
 
 // Audit is a decision that takes no seat.
@@ -105,6 +110,10 @@ type Open struct {
 	// Limit is the most live seats of Subject; negative means no limit.
 	Limit int
 	Mode  access.Mode
+	// Shadow says that Limit is not enforced: the open takes a seat beyond it, nobody is
+	// ended for it, and the row tells what would have been. Seats that were taken so are
+	// counted by opens in shadow alone.
+	Shadow bool
 	// Seat is how long the seat lives without a renewal; longer than Lease.
 	Seat time.Duration
 	// Lease bounds how long an edge may answer from memory: bars last that long.
@@ -144,6 +153,9 @@ type Result struct {
 	Closed access.CloseReason
 	// Repeated says that no row was written, since an earlier one stands for it.
 	Repeated bool
+	// Would is what the row says of an enforced policy, as "outcome reason"; "" where it
+	// was enforced, or where no row was written.
+	Would string
 	// Holders are the sessions that hold the seats when Reason is limit.
 	Holders []Holder
 	// Ended are the sessions that this item ended (evicted, zapped, id_reused):

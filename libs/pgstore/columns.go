@@ -36,6 +36,8 @@ type columns struct {
 	limit                                       []int32
 	mode                                        []string
 	seat, lease                                 []int64
+	would, wouldReason, country                 []pgtype.Text
+	shadow                                      []bool
 
 	signSession     []pgtype.UUID
 	age             []int64
@@ -93,11 +95,13 @@ func (c *columns) record(r *admission.Record) {
 	c.region, c.edge = append(c.region, r.Region), append(c.edge, r.Edge)
 	c.node, c.caller = append(c.node, r.Node), append(c.caller, r.Caller)
 	c.stream, c.realm = append(c.stream, r.Stream), append(c.realm, r.Realm)
-	c.user = append(c.user, pgtype.Text{String: r.User, Valid: r.User != ""})
+	c.user = append(c.user, textOf(r.User))
 	c.ip = append(c.ip, addrOf(r.IP))
 	c.agent = append(c.agent, r.UserAgent)
 	c.revision = append(c.revision, r.Revision)
 	c.trace = append(c.trace, idOf(r.TraceID))
+	c.would, c.wouldReason = append(c.would, textOf(string(r.Would))), append(c.wouldReason, textOf(string(r.WouldReason)))
+	c.country = append(c.country, textOf(r.Country))
 	c.us = append(c.us, r.Duration.Microseconds())
 	c.steps = append(c.steps, stepsJSON(r.Steps))
 }
@@ -115,6 +119,7 @@ func (c *columns) claim(o *admission.Open) {
 	c.device, c.still, c.keep = append(c.device, o.Device), append(c.still, o.StillPlaying), append(c.keep, o.Keep)
 	c.limit, c.mode = append(c.limit, int32(min(o.Limit, 1<<30))), append(c.mode, string(o.Mode))
 	c.seat, c.lease = append(c.seat, o.Seat.Milliseconds()), append(c.lease, o.Lease.Milliseconds())
+	c.shadow = append(c.shadow, o.Shadow)
 }
 
 func (c *columns) sign(s *admission.Sign) {
@@ -128,7 +133,7 @@ func (c *columns) args(checkIDs bool) []any {
 	return []any{
 		checkIDs, c.rounds, c.open, c.round, c.id, c.at, c.region, c.edge, c.node, c.caller, c.stream, c.realm, c.user, c.ip, c.agent,
 		c.revision, c.trace, c.us, c.steps, c.outcome, c.reason, c.closes, c.session, c.replaces, c.key, c.subject, c.tk,
-		c.device, c.still, c.keep, c.limit, c.mode, c.seat, c.lease,
+		c.device, c.still, c.keep, c.limit, c.mode, c.seat, c.lease, c.would, c.wouldReason, c.country, c.shadow,
 		c.signSession, c.age, c.ends, c.signReason, c.requests, c.bytes,
 	}
 }
@@ -136,6 +141,9 @@ func (c *columns) args(checkIDs bool) []any {
 func idOf[T ~[16]byte](id T) pgtype.UUID {
 	return pgtype.UUID{Bytes: id, Valid: [16]byte(id) != [16]byte{}}
 }
+
+// textOf is NULL for the empty text.
+func textOf(s string) pgtype.Text { return pgtype.Text{String: s, Valid: s != ""} }
 
 func addrOf(a netip.Addr) *netip.Addr {
 	if !a.IsValid() {

@@ -68,6 +68,9 @@ func (d *duel) item(rt *rapid.T, user string) admission.Item {
 	}
 	it := v.Open(fmt.Sprint("s", rapid.IntRange(0, 2).Draw(rt, "stream")), func(o *admission.Open) {
 		o.StillPlaying = rapid.IntRange(0, 7).Draw(rt, "still") == 0
+		if o.Shadow = rapid.IntRange(0, 4).Draw(rt, "shadow") == 0; o.Shadow && rapid.Bool().Draw(rt, "would") {
+			o.Would, o.WouldReason = access.Deny, access.BadToken
+		}
 		if rapid.IntRange(0, 5).Draw(rt, "bars") > 0 {
 			o.Lease = 0 // no bars: most schedules should get somewhere
 		}
@@ -168,7 +171,7 @@ func digest(r admission.Result) string {
 	for _, h := range r.Holders {
 		holders = append(holders, h.Session.String())
 	}
-	return fmt.Sprint(r.Err, r.Decision, r.Outcome, r.Reason, r.Session, r.Live, r.Closed, r.Repeated, ended, holders)
+	return fmt.Sprint(r.Err, r.Decision, r.Outcome, r.Reason, r.Session, r.Live, r.Closed, r.Repeated, r.Would, ended, holders)
 }
 
 func describe(it admission.Item) string {

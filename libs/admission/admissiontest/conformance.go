@@ -44,6 +44,8 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		"a denial takes no seat and may end a session":       testAudit,
 		"an unknown viewer keeps the running session":        testKeep,
 		"a lowered limit is judged again":                    testLowered,
+		"a limit in shadow touches nobody and says so":       testShadow,
+		"shadow and enforcement don't see each other":        testShadowBeside,
 		"items of one batch act one after another":           testBatch,
 		"one bad item never fails its neighbours":            testBadItem,
 	} {

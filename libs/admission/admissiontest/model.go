@@ -181,7 +181,8 @@ func (m *Model) audit(a *admission.Audit) admission.Result {
 	if st := m.seats[a.Close]; st != nil {
 		m.end(st, access.CloseDenied, "", nil)
 	}
-	return m.write(admission.Result{Decision: a.ID, Outcome: a.Outcome, Reason: a.Reason, Realm: a.Realm, User: a.User})
+	return m.write(admission.Result{Decision: a.ID, Outcome: a.Outcome, Reason: a.Reason, Realm: a.Realm, User: a.User,
+		Would: would(a.Would, a.WouldReason)})
 }
 
 func (m *Model) open(o *admission.Open) admission.Result {
@@ -189,7 +190,7 @@ func (m *Model) open(o *admission.Open) admission.Result {
 	if r, ok := m.stored(o.ID); ok {
 		// A session asked for again under its own id is renewed like any other; all else stays as it is.
 		st := m.seats[r.Session]
-		if st == nil || !st.expires.After(now) || st.Key != o.Key || o.Replaces == r.Session || m.excess(o, st) != "" {
+		if st == nil || !st.expires.After(now) || st.Key != o.Key || o.Replaces == r.Session || !o.Shadow && m.excess(o, st) != "" {
 			return r
 		}
 	}
@@ -197,7 +198,8 @@ func (m *Model) open(o *admission.Open) admission.Result {
 		// The device has shown that it plays two streams at once.
 		defer func() { m.bars[courtesy(o.Subject, o.Device)] = bar{now.Add(time.Hour), "courtesy"} }()
 	}
-	r := admission.Result{Decision: o.ID, Outcome: access.Allow, Reason: o.Reason, Realm: o.Realm, User: o.User, Session: o.Session}
+	r := admission.Result{Decision: o.ID, Outcome: access.Allow, Reason: o.Reason, Realm: o.Realm, User: o.User, Session: o.Session,
+		Would: asked(o)}
 	if st := m.seats[o.Replaces]; st != nil {
 		m.end(st, endedOr(st, now, access.CloseIDReused), "", &r)
 	}
@@ -228,11 +230,18 @@ func endedOr(st *seat, now time.Time, why access.CloseReason) access.CloseReason
 
 // again re-decides a live session: bans and limits are judged anew, no row of its own.
 func (m *Model) again(o *admission.Open, same *seat, r admission.Result) admission.Result {
-	switch why := m.excess(o, same); why {
+	why := m.excess(o, same)
+	if o.Shadow {
+		if why != "" && o.Would != access.Deny {
+			r.Would = would(access.Deny, why)
+		}
+		why = "" // its seat is beyond every limit
+	}
+	switch why {
 	case access.Limit:
 		m.end(same, access.CloseDenied, "", &r)
 		r.Outcome, r.Reason, r.Session = access.Deny, why, uuid.Nil
-		r.Holders = holders(m.sorted(func(s *seat) bool { return s.Subject == o.Subject }))
+		r.Holders = holders(m.sorted(func(s *seat) bool { return s.counts(o) }))
 		return m.write(r)
 	case access.Evicted:
 		m.end(same, access.CloseEvicted, o.Device, &r)
@@ -240,7 +249,7 @@ func (m *Model) again(o *admission.Open, same *seat, r admission.Result) admissi
 		return m.write(r)
 	}
 	now := m.now()
-	same.lastSeen, same.Seat = now, o.Seat
+	same.lastSeen, same.Seat, same.Shadow = now, o.Seat, o.Shadow
 	same.Lease = max(same.Lease, o.Lease)
 	if e := now.Add(o.Seat); e.After(same.expires) {
 		same.expires = e
@@ -255,7 +264,7 @@ func (m *Model) excess(o *admission.Open, same *seat) access.Reason {
 		return ""
 	}
 	older, newer := 0, 0
-	for _, st := range m.sorted(func(s *seat) bool { return s.Subject == o.Subject && s.expires.After(m.now()) }) {
+	for _, st := range m.sorted(func(s *seat) bool { return s.counts(o) && s.expires.After(m.now()) }) {
 		switch {
 		case st.order < same.order:
 			older++
@@ -274,33 +283,67 @@ func (m *Model) excess(o *admission.Open, same *seat) access.Reason {
 
 func (m *Model) fresh(o *admission.Open, r admission.Result) admission.Result {
 	now := m.now()
-	if b, ok := m.barred(o); ok && !o.StillPlaying {
-		r.Outcome, r.Reason, r.Session = access.Deny, b, uuid.Nil
-		return m.write(r)
-	}
 	lost := m.bars[courtesy(o.Subject, o.Device)].until.After(now)
 	zaps := m.sorted(func(s *seat) bool {
 		return s.Subject == o.Subject && s.Device == o.Device && s.Stream != o.Stream && !o.StillPlaying && !lost
 	})
-	stays := m.sorted(func(s *seat) bool { return s.Subject == o.Subject && !slices.Contains(zaps, s) })
-	var victims []*seat
-	if o.Limit >= 0 && len(stays) >= o.Limit {
-		if o.Mode != access.EvictOldest || o.Limit == 0 {
-			r.Outcome, r.Reason, r.Session, r.Holders = access.Deny, access.Limit, uuid.Nil, holders(stays)
-			return m.write(r)
+	stays := m.sorted(func(s *seat) bool { return s.counts(o) && !slices.Contains(zaps, s) })
+	full := o.Limit >= 0 && len(stays) >= o.Limit
+	why, barred := m.barred(o)
+	switch {
+	case barred && !o.StillPlaying:
+	case full && (o.Mode != access.EvictOldest || o.Limit == 0):
+		why = access.Limit
+	default:
+		why = ""
+	}
+	switch {
+	case why == "":
+	case o.Shadow && (why == access.Limit || why == access.Evicted):
+		if o.Would != access.Deny {
+			r.Would = would(access.Deny, why)
 		}
-		victims = stays[:len(stays)-o.Limit+1]
+	default:
+		r.Outcome, r.Reason, r.Session = access.Deny, why, uuid.Nil
+		if why == access.Limit {
+			r.Holders = holders(stays)
+		}
+		return m.write(r)
 	}
 	for _, st := range zaps {
 		m.end(st, access.CloseZapped, o.Device, &r)
 	}
-	for _, st := range victims {
-		m.end(st, access.CloseEvicted, o.Device, &r)
+	switch {
+	case !full || why != "":
+	case o.Shadow && o.Would != access.Deny:
+		r.Would = would(access.Allow, access.Reason(access.EvictOldest))
+	case !o.Shadow:
+		for _, st := range stays[:len(stays)-o.Limit+1] {
+			m.end(st, access.CloseEvicted, o.Device, &r)
+		}
 	}
 	m.order++
 	m.seats[o.Session] = &seat{Open: *o, order: m.order, openedAt: now, lastSeen: now, expires: now.Add(o.Seat)}
 	r.Live = true
 	return m.write(r)
+}
+
+// counts says whether the seat counts for the open: those that were taken in shadow count for
+// shadow alone.
+func (s *seat) counts(o *admission.Open) bool {
+	return s.Subject == o.Subject && (o.Shadow || !s.Shadow)
+}
+
+// asked is what the row says of an open that no limit stands against.
+func asked(o *admission.Open) string {
+	if o.Shadow && o.Would == "" {
+		return string(access.Allow)
+	}
+	return would(o.Would, o.WouldReason)
+}
+
+func would(o access.Outcome, why access.Reason) string {
+	return strings.TrimSpace(string(o) + " " + string(why))
 }
 
 // holders names up to ten seats, oldest first.
@@ -318,13 +361,15 @@ func (m *Model) after(it admission.Item, r admission.Result, all []admission.Res
 		_, live := m.seats[it.Sign.Session]
 		return admission.Result{Session: it.Sign.Session, Live: live, Closed: m.closed[it.Sign.Session]}
 	}
-	if r.Outcome != access.Allow || r.Session == uuid.Nil {
+	_, r.Live = m.seats[r.Session]
+	switch {
+	case r.Outcome != access.Allow, r.Session == uuid.Nil:
+		r.Live = false
 		return r
-	}
-	if _, r.Live = m.seats[r.Session]; r.Live || r.Repeated && it.Open == nil {
-		return r
-	}
-	if m.closed[r.Session] == access.CloseZapped || len(all) == 1 {
+	case r.Live, r.Repeated && it.Open == nil, m.closed[r.Session] == access.CloseZapped, len(all) == 1:
+		if r.Repeated {
+			r.Would = "" // no row of its own
+		}
 		return r
 	}
 	r.Outcome, r.Reason = access.Deny, access.Evicted
@@ -338,7 +383,7 @@ func (m *Model) after(it admission.Item, r admission.Result, all []admission.Res
 func (m *Model) stored(id uuid.UUID) (admission.Result, bool) {
 	r, ok := m.rows[id]
 	if ok {
-		r.Repeated, r.Ended, r.Holders = true, nil, nil
+		r.Repeated, r.Ended, r.Holders, r.Would = true, nil, nil, ""
 		_, r.Live = m.seats[r.Session]
 	}
 	return r, ok

@@ -52,7 +52,9 @@ const (
 	Unavailable Reason = "unavailable"
 	Grace       Reason = "grace"
 	Uncounted   Reason = "uncounted"
-	Overload    Reason = "overload"
+	// Let in although the policy says otherwise, because it is only tried out here.
+	Shadow   Reason = "shadow"
+	Overload Reason = "overload"
 	// Refused by the edge alone.
 	UnknownNode Reason = "unknown_node"
 	WrongSource Reason = "wrong_source"
@@ -95,6 +97,7 @@ var reasonText = map[Reason]string{
 	Unavailable: "the check could not be asked and the fail mode denies",
 	Grace:       "the check could not be asked; the viewer is known and may go on",
 	Uncounted:   "the session ledger is away; the viewer was let in uncounted",
+	Shadow:      "the policy is tried out here: it would have refused the viewer, and he was let in",
 	Overload:    "no worker had room within the time the caller gives",
 	UnknownNode: "the policy does not list this node",
 	WrongSource: "the question came from an address that the policy does not give to this node",

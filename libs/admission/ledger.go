@@ -69,6 +69,9 @@ type Record struct {
 	// Would is what an enforced policy would have said, and why; "" where it was enforced.
 	Would       access.Outcome
 	WouldReason access.Reason
+	// Rule is the policy's rule that said so, or whose limit is tried out; it is stored only
+	// where there is a Would.
+	Rule string
 }
 
 // Audit is a decision that takes no seat.

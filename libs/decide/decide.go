@@ -26,6 +26,10 @@ type judgement struct {
 	verifiers, upstreams []*check
 	// unknown says that a check was away, and grace did not know the viewer.
 	unknown bool
+	// early brings the word of the check that answers in shadow, nil if it was not asked.
+	early chan said
+	// ordersLimit says that the limit is an operator's order: it holds, whatever is tried out.
+	ordersLimit bool
 
 	// orders are the directives that act on this question, seen is the viewer before anybody knows
 	// his account, ruling the override that decides in place of the policy, nil if none.
@@ -47,6 +51,7 @@ func (e *Engine) Decide(ctx context.Context, req *access.Request) Verdict {
 		Outcome: access.Deny, Limit: -1, Node: e.snapshot.Nodes[req.Node], Stream: req.Stream, asked: req.Stream, Country: place.Country,
 	}}
 	j.judge(ctx)
+	j.shadow(ctx)
 	if j.verdict.Outcome == access.Deny {
 		j.verdict.Location = j.verdict.Address(j.verdict.Reason, req.ID)
 	}
@@ -82,6 +87,7 @@ var stages = [...]func(*judgement, context.Context) bool{
 	(*judgement).client,
 	(*judgement).lists,
 	(*judgement).domain,
+	(*judgement).askEarly,
 	(*judgement).auth,
 }
 

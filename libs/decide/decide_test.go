@@ -156,6 +156,11 @@ func (b *bench) compare(t *testing.T, want *decidetest.Want, req *access.Request
 	check("stream", v.Stream, cmp.Or(want.Own, req.Stream))
 	check("session name", v.SessionName, want.SessionName)
 	check("unavailable", v.Unavailable, want.Unavailable)
+	check("shadow", v.Shadow, want.Shadow)
+	check("would", strings.TrimSpace(string(v.Would)+" "+string(v.WouldReason)), want.Would)
+	if want.Told != nil {
+		check("told", v.Told, *want.Told)
+	}
 	if want.Realm != "" {
 		check("realm", v.Realm, want.Realm)
 	}

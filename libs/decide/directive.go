@@ -199,7 +199,7 @@ func (j *judgement) limitOverride(context.Context) bool {
 		return false
 	}
 	j.trail.add("override", "limit", d.Words())
-	j.verdict.Limit = d.Limit
+	j.verdict.Limit, j.ordersLimit = d.Limit, true
 	j.verdict.Lease = min(j.verdict.Lease, max(d.Until.Sub(j.deps.Now()), 0))
 	return false
 }

@@ -60,6 +60,10 @@ func (e *Engine) runExample(ctx context.Context, x *policy.Example) (config.Prob
 		return middleware.Answer{}, fmt.Errorf("%w: examples do not ask it", middleware.ErrUnavailable)
 	}
 	v := own.Decide(ctx, req)
+	if v.Would != "" {
+		// What an author expects of the policy is its word, also where it is only tried out.
+		v.Outcome, v.Reason = v.Would, v.WouldReason
+	}
 	if x.Expect == string(v.Outcome) || x.Expect == string(v.Reason) {
 		return p, false
 	}

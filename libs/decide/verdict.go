@@ -47,6 +47,17 @@ type Verdict struct {
 	// not want one for its own sake: a caller that keeps what it knew does right.
 	Unknown bool
 
+	// Shadow says that the policy, or at least its limit, is only tried out on this viewer: the
+	// ledger must neither refuse him nor end anybody for him.
+	Shadow bool
+	// Would and WouldReason are what an enforced policy would have said; "" where it was
+	// enforced, but for its limit.
+	Would       access.Outcome
+	WouldReason access.Reason
+	// Told is the number of sessions that the caller is told in place of Limit, where Would is
+	// set: that of the check that answers, 0 for none.
+	Told int
+
 	asked   string                   // the name that the viewer asked for
 	targets map[access.Reason]string // on_deny of the rule that judged
 	told    bool                     // Location is a middleware's

@@ -36,7 +36,7 @@ type columns struct {
 	limit                                       []int32
 	mode                                        []string
 	seat, lease                                 []int64
-	would, wouldReason, country                 []pgtype.Text
+	would, wouldReason, rule, country           []pgtype.Text
 	shadow                                      []bool
 
 	signSession     []pgtype.UUID
@@ -101,7 +101,7 @@ func (c *columns) record(r *admission.Record) {
 	c.revision = append(c.revision, r.Revision)
 	c.trace = append(c.trace, idOf(r.TraceID))
 	c.would, c.wouldReason = append(c.would, textOf(string(r.Would))), append(c.wouldReason, textOf(string(r.WouldReason)))
-	c.country = append(c.country, textOf(r.Country))
+	c.rule, c.country = append(c.rule, textOf(r.Rule)), append(c.country, textOf(r.Country))
 	c.us = append(c.us, r.Duration.Microseconds())
 	c.steps = append(c.steps, stepsJSON(r.Steps))
 }
@@ -133,7 +133,7 @@ func (c *columns) args(checkIDs bool) []any {
 	return []any{
 		checkIDs, c.rounds, c.open, c.round, c.id, c.at, c.region, c.edge, c.node, c.caller, c.stream, c.realm, c.user, c.ip, c.agent,
 		c.revision, c.trace, c.us, c.steps, c.outcome, c.reason, c.closes, c.session, c.replaces, c.key, c.subject, c.tk,
-		c.device, c.still, c.keep, c.limit, c.mode, c.seat, c.lease, c.would, c.wouldReason, c.country, c.shadow,
+		c.device, c.still, c.keep, c.limit, c.mode, c.seat, c.lease, c.would, c.wouldReason, c.rule, c.country, c.shadow,
 		c.signSession, c.age, c.ends, c.signReason, c.requests, c.bytes,
 	}
 }

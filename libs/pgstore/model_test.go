@@ -69,7 +69,7 @@ func (d *duel) item(rt *rapid.T, user string) admission.Item {
 	it := v.Open(fmt.Sprint("s", rapid.IntRange(0, 2).Draw(rt, "stream")), func(o *admission.Open) {
 		o.StillPlaying = rapid.IntRange(0, 7).Draw(rt, "still") == 0
 		if o.Shadow = rapid.IntRange(0, 4).Draw(rt, "shadow") == 0; o.Shadow && rapid.Bool().Draw(rt, "would") {
-			o.Would, o.WouldReason = access.Deny, access.BadToken
+			o.Would, o.WouldReason = rapid.SampledFrom([]access.Outcome{access.Deny, access.Redirect}).Draw(rt, "as"), access.BadToken
 		}
 		if rapid.IntRange(0, 5).Draw(rt, "bars") > 0 {
 			o.Lease = 0 // no bars: most schedules should get somewhere

@@ -28,6 +28,8 @@ type DecisionRow struct {
 	IP             *netip.Addr   `json:"ip"`
 	Outcome        string        `json:"outcome"`
 	Would          *string       `json:"would"`
+	WouldReason    *string       `json:"would_reason"`
+	WouldRule      *string       `json:"would_rule"`
 	Reason         string        `json:"reason"`
 	PolicyRevision int64         `json:"policy_revision"`
 	Session        *uuid.UUID    `json:"session_id"`
@@ -50,7 +52,7 @@ type DecisionFilter struct {
 
 // The table, not the view: a list has no use for the steps, which are wide.
 const decisionsSQL = `
-SELECT decision_id, at, region, edge, node, caller, stream, realm, user_id, ip, outcome, would, reason,
+SELECT decision_id, at, region, edge, node, caller, stream, realm, user_id, ip, outcome, would, would_reason, would_rule, reason,
        policy_revision, session_id, replace(trace_id::text, '-', ''), duration_us, repeats, NULL::jsonb
   FROM usher.decision
  WHERE at >= @since
@@ -81,7 +83,7 @@ func (s *Store) Decisions(ctx context.Context, f DecisionFilter) ([]DecisionRow,
 }
 
 const decisionSQL = `
-SELECT decision_id, at, region, edge, node, caller, stream, realm, user_id, ip, outcome, would, reason,
+SELECT decision_id, at, region, edge, node, caller, stream, realm, user_id, ip, outcome, would, would_reason, would_rule, reason,
        policy_revision, session_id, trace_id, duration_us, repeats, steps
   FROM usher.decisions
  WHERE at >= @from

@@ -56,9 +56,9 @@ ON CONFLICT (stream) DO UPDATE SET incarnation = EXCLUDED.incarnation, seq = EXC
 
 	reportSQL = `
 INSERT INTO usher.decision (at, decision_id, session_id, trace_id, policy_revision, duration_us, repeats, by_edge,
-       outcome, reason, region, edge, node, caller, stream, realm, user_id, ip)
-VALUES (@at, @id, @session, @trace, @revision, @us, @repeats, @by_edge, @outcome, @reason, @region, @edge, @node, @caller,
-       @stream, @realm, @user, @ip)
+       outcome, would, would_reason, would_rule, reason, region, edge, node, caller, stream, realm, user_id, ip)
+VALUES (@at, @id, @session, @trace, @revision, @us, @repeats, @by_edge, @outcome, @would, @would_reason, @would_rule, @reason, @region, @edge, @node,
+       @caller, @stream, @realm, @user, @ip)
 ON CONFLICT DO NOTHING`
 
 	// What was answered stands: it replaces a row that a worker committed under the same id while nobody waited any
@@ -217,7 +217,8 @@ func rowArgs(row *usherv1.DecisionRow) (pgx.NamedArgs, error) {
 		"revision": row.GetPolicyRevision(), "us": row.GetDurationUs(), "repeats": row.GetRepeats(),
 		"outcome": row.GetOutcome(), "reason": row.GetReason(), "region": row.GetRegion(), "edge": row.GetEdge(),
 		"node": row.GetNode(), "caller": row.GetCaller(), "stream": row.GetStream(), "realm": row.GetRealm(),
-		"user": optionalText(row.GetUser()), "ip": optionalText(row.GetIp()), "steps": cmp.Or(row.GetSteps(), "[]"),
+		"would": textOf(row.GetWould()), "would_reason": textOf(row.GetWouldReason()), "would_rule": textOf(row.GetWouldRule()),
+		"user": textOf(row.GetUser()), "ip": textOf(row.GetIp()), "steps": cmp.Or(row.GetSteps(), "[]"),
 	}, nil
 }
 
@@ -228,5 +229,3 @@ func optionalID(b []byte) pgtype.UUID {
 	}
 	return idOf(id)
 }
-
-func optionalText(s string) pgtype.Text { return pgtype.Text{String: s, Valid: s != ""} }

@@ -50,6 +50,8 @@ type fileNode struct {
 	RedirectStatus *int             `yaml:"redirect_status"`
 	Control        *config.Raw      `yaml:"control"`
 	Headers        *string          `yaml:"headers"`
+	Enforce        string           `yaml:"enforce"`
+	Answer         string           `yaml:"answer"`
 }
 
 type fileClientIP struct {
@@ -113,6 +115,8 @@ type fileRule struct {
 	Limit         *fileLimits       `yaml:"limit"`
 	OnDeny        map[string]string `yaml:"on_deny"`
 	Lease         *config.Duration  `yaml:"lease"`
+	Enforce       string            `yaml:"enforce"`
+	Answer        string            `yaml:"answer"`
 	OnUnavailable string            `yaml:"on_unavailable"`
 	Uncounted     string            `yaml:"uncounted"`
 	Grace         *config.Duration  `yaml:"grace"`
@@ -134,6 +138,7 @@ type fileLimit struct {
 	Max      *int    `yaml:"max"`
 	By       string  `yaml:"by"`
 	Mode     string  `yaml:"mode"`
+	Enforce  string  `yaml:"enforce"`
 	When     *string `yaml:"when"`
 	Scope    *string `yaml:"scope"`
 }

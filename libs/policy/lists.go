@@ -22,7 +22,7 @@ func (c *compiler) limit(at path, f *fileLimits) *Limit {
 		c.errorf(at, "", "has %d limits; this version takes one", len(f.list))
 		return nil
 	}
-	l := &Limit{By: "user"}
+	l := &Limit{By: "user", Shadow: c.enforce(at.sub("enforce"), one.Enforce)}
 	if one.Sessions != nil {
 		if l.Sessions = *one.Sessions; l.Sessions < 1 || l.Sessions > maxSessions {
 			c.errorf(at.sub("sessions"), "", "is %d; want 1 to %d, leave it out where only the check's number counts, and use auth: deny to let nobody in",

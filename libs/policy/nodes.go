@@ -46,6 +46,7 @@ func (c *compiler) node(at path, name string, f *fileNode) *Node {
 		Hold:        c.duration(at.sub("hold"), f.Hold, kind.hold, 0, longHold),
 		Budget:      c.duration(at.sub("budget"), f.Budget, kind.budget, shortest, longBudget),
 	}
+	n.Shadow = c.enforce(at.sub("enforce"), f.Enforce)
 	if len(n.From) == 0 {
 		c.errorf(at.sub("from"), "", "is empty: nobody could ask; list the addresses of the server itself, such as [10.1.0.5]")
 	}

@@ -71,6 +71,7 @@ func (c *compiler) compile(f *file) {
 	c.networks(f.Networks)
 	c.nodes(f.Nodes)
 	c.checks(f.Checks)
+	c.answers(f.Nodes)
 	c.aliases(f.Aliases)
 	c.clients(f.Clients)
 	c.rules(f.Streams)

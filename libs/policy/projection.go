@@ -61,6 +61,8 @@ func (n *Node) view() *usherv1.NodeView {
 		RedirectStatus: int32(n.RedirectStatus),
 		NoHeaders:      n.NoHeaders,
 		Rechecks:       n.Rechecks,
+		Shadow:         n.Shadow > 0,
+		Upstream:       n.Answer != nil && n.Answer.Upstream,
 	}
 	if n.URL != nil {
 		v.Url = n.URL.String()
@@ -84,6 +86,7 @@ func (r *Rule) view() *usherv1.StreamView {
 		GraceKnownMs:  r.GraceKnown.Milliseconds(),
 		Upstream:      r.Upstream(),
 		Tokenless:     r.Tokenless(),
+		Shadow:        r.Shadow > 0,
 	}
 }
 

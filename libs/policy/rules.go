@@ -47,6 +47,8 @@ func (c *compiler) rule(at path, i int, f *fileRule) *Rule {
 		c.errorf(at.sub("deny_empty_referer"), "", "has no meaning without domains")
 	}
 	c.auth(at.sub("auth"), r, f.Auth)
+	r.Shadow = c.enforce(at.sub("enforce"), f.Enforce)
+	r.Answer = c.answer(at.sub("answer"), f.Answer, r.Shadow)
 	r.Limit = c.limit(at.sub("limit"), f.Limit)
 	uncounted := access.FailAllow
 	if r.OnUnavailable == access.FailDeny {
@@ -120,7 +122,7 @@ func denials() []string {
 	var names []string
 	for _, r := range access.Reasons() {
 		switch r {
-		case access.Granted, access.AllowRule, access.Client, access.Grace, access.NoRule,
+		case access.Granted, access.AllowRule, access.Client, access.Shadow, access.Grace, access.NoRule,
 			access.UnknownNode, access.WrongSource, access.BadRequest, access.WrongEdge:
 		default:
 			names = append(names, string(r))

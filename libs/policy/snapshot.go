@@ -67,6 +67,10 @@ type Node struct {
 	NoHeaders bool
 	// Rechecks: the caller asks again when the lease that it was told is over.
 	Rechecks bool
+	// Shadow is on how many of a hundred viewers of this node the policy is only tried out;
+	// Answer (nil: an allow) is what they get.
+	Shadow int
+	Answer *Check
 }
 
 // ShowsLife says whether the node's caller gives signs of life after the opening.
@@ -128,6 +132,9 @@ type Rule struct {
 	Auth             AuthMode
 	Checks           []*Check
 	Limit            *Limit // nil: none
+	// Shadow and Answer are as a node's; where both try out, the rule's Answer counts.
+	Shadow int
+	Answer *Check
 	// OnDeny maps a reason (or "*") to where the viewer is sent.
 	OnDeny        map[access.Reason]string
 	Lease         time.Duration // 0: the node's
@@ -145,6 +152,9 @@ func (r *Rule) Name() string { return r.name }
 
 // Upstream says whether the rule may ask a middleware.
 func (r *Rule) Upstream() bool {
+	if r.Answer != nil && r.Answer.Upstream {
+		return true
+	}
 	for _, c := range r.Checks {
 		if c.Upstream {
 			return true
@@ -157,7 +167,7 @@ func (r *Rule) Upstream() bool {
 // auth: allow, by an allow list, by a middleware, which judges the whole query, or by a
 // verifier whose proof stands in the address.
 func (r *Rule) Tokenless() bool {
-	if r.Allow.tokenless() {
+	if r.Allow.tokenless() || r.Shadow > 0 {
 		return true
 	}
 	switch r.Auth {
@@ -199,6 +209,9 @@ type Limit struct {
 	Max      int    // ceiling for the check's number, 0 none
 	By       string // user
 	Mode     access.Mode
+	// Shadow is for how many of a hundred subjects the limit is only tried out: they take seats
+	// beyond it.
+	Shadow int
 }
 
 // Retention of stored rows.

@@ -40,6 +40,7 @@ func (c *compiler) warn() {
 			used[check] = true
 		}
 	}
+	c.usedByAnswer(used)
 	for _, name := range c.doc.Keys("checks") {
 		check := c.snapshot.Checks[name]
 		if !used[check] {
@@ -48,6 +49,16 @@ func (c *compiler) warn() {
 		}
 		c.warnSlow(path{"checks", name, "timeout"}, check)
 		c.warnFor(path{"checks", name, "for", "node"}, check.For)
+	}
+}
+
+// usedByAnswer notes the checks that are asked for viewers in shadow.
+func (c *compiler) usedByAnswer(used map[*Check]bool) {
+	for _, n := range c.snapshot.Nodes {
+		used[n.Answer] = true
+	}
+	for _, r := range c.snapshot.Rules {
+		used[r.Answer] = true
 	}
 }
 

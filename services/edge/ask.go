@@ -36,7 +36,7 @@ var errBusy = errors.New("no worker had room")
 // answered began: leases count from there.
 func (s *Service) ask(ctx context.Context, q *question) (reply *usherv1.AuthReply, sent instant, err error) {
 	attempts, reissues := 2, 0
-	if q.rule.upstream {
+	if q.rule.upstream || q.node.Upstream {
 		attempts = 1
 	}
 	err = errBudget

@@ -62,11 +62,11 @@ func (b *bars) ended(k access.Key, session uuid.UUID) (access.CloseReason, bool)
 }
 
 // refuse gives the decision that refuses a barred key; first makes it the first
-// time, later ones repeat its row.
-func (b *bars) refuse(k access.Key, now instant, first func(*bar) access.Decision) (d access.Decision, repeated, barred bool) {
+// time, later ones repeat its row. Where the policy is tried out an eviction bars nobody.
+func (b *bars) refuse(k access.Key, now instant, tried bool, first func(*bar) access.Decision) (d access.Decision, repeated, barred bool) {
 	b.mu.RLock()
 	n := b.keys[k]
-	if n == nil || now >= n.until {
+	if n == nil || now >= n.until || tried && n.reason == access.CloseEvicted {
 		b.mu.RUnlock()
 		return d, false, false
 	}

@@ -35,7 +35,7 @@ func (s *Service) decide(ctx context.Context, q *question) access.Decision {
 	if d, ok := s.forbidden(ctx, q, ses); ok {
 		return d
 	}
-	if ses == nil && q.bare() && !q.rule.tokenless && !s.mayAllow(q) {
+	if ses == nil && q.bare() && !q.rule.tokenless && !q.node.Shadow && !s.mayAllow(q) {
 		return s.unfollowed(ctx, q)
 	}
 	if d, ok := s.barred(q, now); ok {
@@ -83,7 +83,7 @@ func (s *Service) unfollowed(ctx context.Context, q *question) access.Decision {
 
 // barred refuses a key whose session was ended by force a moment ago.
 func (s *Service) barred(q *question, now instant) (access.Decision, bool) {
-	d, repeated, barred := s.bars.refuse(q.Key, now, func(b *bar) access.Decision {
+	d, repeated, barred := s.bars.refuse(q.Key, now, q.node.Shadow || q.rule.shadow, func(b *bar) access.Decision {
 		d := access.Decision{
 			ID: s.newID(), Outcome: access.Deny, Reason: endReason(b.reason),
 			Realm: b.realm, User: b.user, Session: b.session, Revision: q.view.revision,

@@ -33,6 +33,8 @@ type rule struct {
 	upstream bool
 	// tokenless: a viewer without a token may be let in.
 	tokenless bool
+	// shadow: the rule is only tried out.
+	shadow bool
 	// onDeny is where a refused viewer is sent, by reason.
 	onDeny map[string]string
 }
@@ -64,7 +66,7 @@ func compile(p *usherv1.Projection, adapters map[string]caller.Adapter) (*view, 
 		globs = append(globs, g)
 		v.rules = append(v.rules, &rule{
 			fail: failMode(sv.GetOnUnavailable()), grace: graceOf(sv.GetGraceMs()),
-			upstream: sv.GetUpstream(), tokenless: sv.GetTokenless(), onDeny: addresses(p, sv.GetOnDeny()),
+			upstream: sv.GetUpstream(), tokenless: sv.GetTokenless(), shadow: sv.GetShadow(), onDeny: addresses(p, sv.GetOnDeny()),
 		})
 	}
 	v.index = match.NewIndex(globs)

@@ -74,6 +74,11 @@ func checkRow(s *policy.Snapshot, region, edge string, r *usherv1.DecisionRow) e
 	if err := checkIDs(r); err != nil {
 		return err
 	}
+	switch access.Outcome(r.GetWould()) {
+	case "", access.Allow, access.Deny, access.Redirect:
+	default:
+		return fmt.Errorf("%w: would", errMalformed)
+	}
 	cleanTexts(region, edge, r)
 	if foreignNode(s, edge, r.GetNode()) && !disown(r) {
 		return errForeign
@@ -108,6 +113,7 @@ func cleanTexts(region, edge string, r *usherv1.DecisionRow) {
 		r.Region = region
 	}
 	r.Reason = access.Clean(r.GetReason(), maxReason)
+	r.WouldReason, r.WouldRule = access.Clean(r.GetWouldReason(), maxReason), access.Clean(r.GetWouldRule(), access.MaxPath)
 	r.Node = access.Clean(r.GetNode(), access.MaxName)
 	r.Caller = access.Clean(r.GetCaller(), access.MaxName)
 	r.Stream = access.Clean(r.GetStream(), access.MaxName)

@@ -15,6 +15,7 @@ import (
 	"usher.internal/libs/access"
 	"usher.internal/libs/admission"
 	"usher.internal/libs/decide"
+	"usher.internal/libs/policy"
 	"usher.internal/libs/telemetry"
 	"usher.internal/schemas/proto/usherv1"
 )
@@ -195,11 +196,12 @@ func (a *answerer) item(ctx context.Context, q *question) admission.Item {
 		Device:       access.Clean(q.device(), access.MaxName),
 		StillPlaying: q.StillPlaying,
 		// The check that named the user could not be asked.
-		Keep:  v.Unavailable && v.User == "" && q.Session != uuid.Nil,
-		Limit: v.Limit,
-		Mode:  v.Mode,
-		Seat:  v.Seat,
-		Lease: v.Lease,
+		Keep:   v.Unavailable && v.User == "" && q.Session != uuid.Nil,
+		Limit:  v.Limit,
+		Shadow: v.Shadow,
+		Mode:   v.Mode,
+		Seat:   v.Seat,
+		Lease:  v.Lease,
 	}}
 }
 
@@ -234,10 +236,13 @@ func (a *answerer) record(ctx context.Context, q *question) admission.Record {
 		IP:        q.IP,
 		UserAgent: q.UserAgent,
 		Referer:   q.Referer,
+		Country:   v.Country,
 		Revision:  q.judge.snapshot.Revision,
 		TraceID:   trace.SpanContextFromContext(ctx).TraceID(),
 		Duration:  a.now().Sub(q.began),
 		Steps:     a.steps(q),
+
+		Would: v.Would, WouldReason: v.WouldReason, Rule: ruleName(v.Rule),
 	}
 }
 
@@ -262,4 +267,12 @@ func (a *answerer) refuseBad(ctx context.Context, q *question, cause error) *ush
 // status is a reply that decides nothing.
 func (a *answerer) status(s usherv1.AuthReply_Status) *usherv1.AuthReply {
 	return &usherv1.AuthReply{Status: s, WorkerUnixMs: a.now().UnixMilli()}
+}
+
+// ruleName is the rule's, "" where none judged.
+func ruleName(rule *policy.Rule) string {
+	if rule == nil {
+		return ""
+	}
+	return rule.Name()
 }

@@ -89,7 +89,7 @@ func (a *answerer) letIn(q *question, r *admission.Result) {
 		r.Reason, r.Session = access.Uncounted, q.Session
 		v.Lease = min(v.Lease, runningLease+rand.N(runningSpread))
 		v.Text = "the session ledger is away; the running session goes on"
-	case v.Rule != nil && v.Rule.Uncounted == access.FailAllow:
+	case v.Shadow, v.Rule != nil && v.Rule.Uncounted == access.FailAllow:
 		r.Reason, r.Session = access.Uncounted, sessionID(a.keyer, q.ID)
 		v.Lease = min(v.Lease, uncountedLease+rand.N(uncountedSpread))
 		v.Text = access.Uncounted.Text()
@@ -126,6 +126,9 @@ func (a *answerer) entry(ctx context.Context, q *question, r admission.Result) (
 		TraceId:        rec.TraceID[:],
 		DurationUs:     rec.Duration.Microseconds(),
 		Steps:          string(steps),
+		Would:          string(rec.Would),
+		WouldReason:    string(rec.WouldReason),
+		WouldRule:      rec.Rule,
 	}
 	if rec.IP.IsValid() {
 		row.Ip = rec.IP.String()

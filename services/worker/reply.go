@@ -8,6 +8,7 @@ import (
 
 	"usher.internal/libs/access"
 	"usher.internal/libs/admission"
+	"usher.internal/libs/decide"
 	"usher.internal/schemas/proto/usherv1"
 )
 
@@ -42,7 +43,7 @@ func (a *answerer) reply(q *question, r admission.Result) *usherv1.AuthReply {
 	if r.Outcome == access.Allow {
 		m.SessionName = v.SessionName
 		m.SessionId = r.Session[:]
-		m.MaxSessions = int32(min(max(v.Limit, 0), math.MaxInt32))
+		m.MaxSessions = int32(min(max(announced(v), 0), math.MaxInt32))
 		m.LeaseMs = q.lease(r.Live).Milliseconds()
 		return m
 	}
@@ -54,6 +55,18 @@ func (a *answerer) reply(q *question, r admission.Result) *usherv1.AuthReply {
 		m.Unknown = v.Unknown
 	}
 	return m
+}
+
+// announced is the limit that the caller hears of: one that enforces it by itself must not where it
+// is only tried out.
+func announced(v *decide.Verdict) int {
+	switch {
+	case v.Would != "":
+		return v.Told
+	case v.Shadow:
+		return 0
+	}
+	return v.Limit
 }
 
 // lease is the verdict's, unless the session has ended already or an earlier row let the
@@ -103,9 +116,18 @@ func (a *answerer) steps(q *question) []access.Step {
 	switch {
 	case v.Outcome != access.Allow:
 	case v.Limit >= 0:
-		steps = append(steps, access.Step{Name: "limit", Result: "asked", Text: fmt.Sprintf("at most %d seats, %s", v.Limit, v.Mode)})
+		steps = append(steps, access.Step{Name: "limit", Result: "asked", Text: limitWords(v)})
 	default:
 		steps = append(steps, access.Step{Name: "limit", Result: "none"})
 	}
 	return steps
+}
+
+// limitWords says what the ledger was asked for.
+func limitWords(v *decide.Verdict) string {
+	text := fmt.Sprintf("at most %d seats, %s", v.Limit, v.Mode)
+	if v.Shadow {
+		text += ", tried out: nobody is refused or ended for it"
+	}
+	return text
 }

@@ -46,6 +46,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		"a lowered limit is judged again":                    testLowered,
 		"a limit in shadow touches nobody and says so":       testShadow,
 		"shadow and enforcement don't see each other":        testShadowBeside,
+		"in shadow only whom enforcement leaves counts":      testShadowCounts,
 		"items of one batch act one after another":           testBatch,
 		"one bad item never fails its neighbours":            testBadItem,
 	} {

@@ -73,7 +73,32 @@ func testShadowBeside(_ *testing.T, h *tester) {
 	r = h.one(box(3).Open("a", inShadow))
 	h.want(r, access.Allow, access.Granted)
 	h.would(r, "deny evicted")
-	// The trial ends: its sessions are judged as all others when they are asked about again.
-	h.want(h.one(box(0).Open("a")), access.Allow, access.Granted)
-	h.want(h.one(box(1).Open("a")), access.Allow, access.Granted)
+	// The trial ends: its sessions are judged when they are asked about again, and need a seat.
+	h.want(h.one(box(0).Open("a")), access.Deny, access.Limit)
+	h.want(h.one(evictBox(1).Open("a")), access.Deny, access.Evicted)
+}
+
+func testShadowCounts(_ *testing.T, h *tester) {
+	deny := func(o *admission.Open) { o.Would, o.WouldReason = access.Deny, access.BadToken }
+	h.one(box(1).Open("a", inShadow, deny))
+	h.one(box(2).Open("a", inShadow, deny))
+	first := h.one(box(3).Open("a", inShadow))
+	h.would(first, "allow")
+	h.would(h.one(box(4).Open("a", inShadow)), "allow")
+	h.would(h.one(box(5).Open("a", inShadow)), "deny limit")
+	h.sign(first.Session, 0, true)
+	h.would(h.one(box(6).Open("a", inShadow)), "allow")
+	h.would(h.one(evictBox(7).Open("a", inShadow)), "allow evict_oldest")
+	h.would(h.one(evictBox(8).Open("a", inShadow)), "allow evict_oldest")
+	h.live(7)
+
+	// Zapping is a thing of each side: an open on one ends nothing on the other.
+	if r := h.one(box(9).Open("a")); len(r.Ended) != 0 || r.Outcome != access.Allow {
+		h.Fatalf("an enforced open = %+v", r)
+	}
+	for _, other := range []admission.Item{box(9).Open("b", inShadow), box(6).Open("b")} {
+		if r := h.one(other); len(r.Ended) != 0 {
+			h.Fatalf("%+v was ended from the other side", r.Ended)
+		}
+	}
 }

@@ -36,6 +36,7 @@ type seat struct {
 	openedAt time.Time
 	lastSeen time.Time
 	expires  time.Time
+	beyond   bool // taken in shadow, and an enforced policy would have refused or ended it
 }
 
 type bar struct {
@@ -230,9 +231,10 @@ func endedOr(st *seat, now time.Time, why access.CloseReason) access.CloseReason
 
 // again re-decides a live session: bans and limits are judged anew, no row of its own.
 func (m *Model) again(o *admission.Open, same *seat, r admission.Result) admission.Result {
-	why := m.excess(o, same)
+	excess := m.excess(o, same)
+	why := excess
 	if o.Shadow {
-		if why != "" && o.Would != access.Deny {
+		if why != "" && accepted(o) {
 			r.Would = would(access.Deny, why)
 		}
 		why = "" // its seat is beyond every limit
@@ -250,6 +252,7 @@ func (m *Model) again(o *admission.Open, same *seat, r admission.Result) admissi
 	}
 	now := m.now()
 	same.lastSeen, same.Seat, same.Shadow = now, o.Seat, o.Shadow
+	same.beyond = o.Shadow && (excess != "" || !accepted(o))
 	same.Lease = max(same.Lease, o.Lease)
 	if e := now.Add(o.Seat); e.After(same.expires) {
 		same.expires = e
@@ -272,6 +275,16 @@ func (m *Model) excess(o *admission.Open, same *seat) access.Reason {
 			newer++
 		}
 	}
+	if apart := o.Shadow && same.beyond || !o.Shadow && same.Shadow; apart && o.Limit >= 0 {
+		// It did not count so far and needs a free seat, as if it were opened now.
+		switch {
+		case older+newer < o.Limit:
+			return ""
+		case o.Mode == access.RefuseNew:
+			return access.Limit
+		}
+		return access.Evicted
+	}
 	switch {
 	case o.Limit >= 0 && o.Mode == access.RefuseNew && older >= o.Limit:
 		return access.Limit
@@ -285,7 +298,7 @@ func (m *Model) fresh(o *admission.Open, r admission.Result) admission.Result {
 	now := m.now()
 	lost := m.bars[courtesy(o.Subject, o.Device)].until.After(now)
 	zaps := m.sorted(func(s *seat) bool {
-		return s.Subject == o.Subject && s.Device == o.Device && s.Stream != o.Stream && !o.StillPlaying && !lost
+		return s.Subject == o.Subject && s.Device == o.Device && s.Stream != o.Stream && !o.StillPlaying && !lost && s.Shadow == o.Shadow
 	})
 	stays := m.sorted(func(s *seat) bool { return s.counts(o) && !slices.Contains(zaps, s) })
 	full := o.Limit >= 0 && len(stays) >= o.Limit
@@ -300,7 +313,7 @@ func (m *Model) fresh(o *admission.Open, r admission.Result) admission.Result {
 	switch {
 	case why == "":
 	case o.Shadow && (why == access.Limit || why == access.Evicted):
-		if o.Would != access.Deny {
+		if accepted(o) {
 			r.Would = would(access.Deny, why)
 		}
 	default:
@@ -313,25 +326,37 @@ func (m *Model) fresh(o *admission.Open, r admission.Result) admission.Result {
 	for _, st := range zaps {
 		m.end(st, access.CloseZapped, o.Device, &r)
 	}
-	switch {
-	case !full || why != "":
-	case o.Shadow && o.Would != access.Deny:
-		r.Would = would(access.Allow, access.Reason(access.EvictOldest))
-	case !o.Shadow:
-		for _, st := range stays[:len(stays)-o.Limit+1] {
-			m.end(st, access.CloseEvicted, o.Device, &r)
-		}
+	if full && why == "" {
+		m.makeRoom(o, stays[:len(stays)-o.Limit+1], &r)
 	}
 	m.order++
-	m.seats[o.Session] = &seat{Open: *o, order: m.order, openedAt: now, lastSeen: now, expires: now.Add(o.Seat)}
+	m.seats[o.Session] = &seat{Open: *o, order: m.order, openedAt: now, lastSeen: now, expires: now.Add(o.Seat),
+		beyond: o.Shadow && (why != "" || !accepted(o))}
 	r.Live = true
 	return m.write(r)
 }
 
+// makeRoom ends the oldest for an open, or only says so in shadow.
+func (m *Model) makeRoom(o *admission.Open, oldest []*seat, r *admission.Result) {
+	for _, st := range oldest {
+		if o.Shadow {
+			st.beyond = st.Shadow // from now on it does not count
+			continue
+		}
+		m.end(st, access.CloseEvicted, o.Device, r)
+	}
+	if o.Shadow && accepted(o) {
+		r.Would = would(access.Allow, access.Reason(access.EvictOldest))
+	}
+}
+
 // counts says whether the seat counts for the open: those that were taken in shadow count for
-// shadow alone.
+// shadow alone, and there only as far as enforcement would have left them.
 func (s *seat) counts(o *admission.Open) bool {
-	return s.Subject == o.Subject && (o.Shadow || !s.Shadow)
+	if o.Shadow {
+		return s.Subject == o.Subject && !s.beyond
+	}
+	return s.Subject == o.Subject && !s.Shadow
 }
 
 // asked is what the row says of an open that no limit stands against.
@@ -341,6 +366,9 @@ func asked(o *admission.Open) string {
 	}
 	return would(o.Would, o.WouldReason)
 }
+
+// accepted says whether the policy itself would have let in, but for its limit.
+func accepted(o *admission.Open) bool { return o.Would == "" || o.Would == access.Allow }
 
 func would(o access.Outcome, why access.Reason) string {
 	return strings.TrimSpace(string(o) + " " + string(why))

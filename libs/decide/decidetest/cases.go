@@ -87,7 +87,9 @@ type Want struct {
 	Limit                           *int
 	Mode                            string
 	Lease, Seat                     config.Duration
-	Unavailable                     bool
+	Unavailable, Shadow             bool
+	Would                           string // "outcome reason"
+	Told                            *int
 	Asked                           []string // hosts, each once
 	Steps                           []string // "name: result", in order
 	// Sent are the request lines that each host got, in order: "GET http://…", with * for

@@ -2,10 +2,11 @@
 -- Adds two columns without writing a row and an index to partitions that are still empty (a moment's lock each), then types
 -- and functions. What it replaces stays, for programs of the version before.
 
-ALTER TABLE usher.seat ADD COLUMN shadow boolean NOT NULL DEFAULT false;
+-- shadow: taken while the policy is tried out; beyond: an enforced policy would have refused or ended it.
+ALTER TABLE usher.seat ADD COLUMN shadow boolean NOT NULL DEFAULT false, ADD COLUMN beyond boolean NOT NULL DEFAULT false;
 
 -- What an enforced policy would have said, and why; null where it was enforced.
-ALTER TABLE usher.decision ADD COLUMN would_reason text;
+ALTER TABLE usher.decision ADD COLUMN would_reason text, ADD COLUMN would_rule text;
 
 -- Only rows of questions in shadow are in it. Partitions of today and before go without: building it there would hold up
 -- whoever writes, and they have hardly such rows.
@@ -26,16 +27,16 @@ END $$;
 CREATE OR REPLACE VIEW usher.decisions AS
 SELECT d.decision_id, d.at, d.region, d.edge, d.node, d.caller, d.stream, d.realm, d.user_id, d.ip,
        d.outcome, d.would, d.reason, d.policy_revision, d.session_id,
-       replace(d.trace_id::text, '-', '') AS trace_id, d.duration_us, d.repeats, s.steps::jsonb AS steps, d.would_reason
+       replace(d.trace_id::text, '-', '') AS trace_id, d.duration_us, d.repeats, s.steps::jsonb AS steps, d.would_reason, d.would_rule
   FROM usher.decision d
   LEFT JOIN usher.decision_steps s ON s.at = d.at AND s.decision_id = d.decision_id;
 
--- usher.ledger_verdict and what an enforced limit would have done: refused (why), or ended so many older sessions.
+-- usher.ledger_verdict and what an enforced limit would have done: refused (why), or ended whom.
 CREATE TYPE usher.ledger_ruling AS (
   ord integer, outcome text, reason text, session_id uuid, decision_id uuid, repeated boolean, holders text,
   stored boolean, realm text, user_id text,
   expired uuid[], reused uuid[], zapped uuid[], evicted uuid[], denied uuid[],
-  wouldnt text, would_end integer, shadow boolean
+  wouldnt text, would_end uuid[], shadow boolean
 );
 
 -- +goose StatementBegin
@@ -69,7 +70,9 @@ RETURNS SETOF usher.ledger_ruling LANGUAGE sql STABLE AS $$
       SELECT w.*,
              CASE WHEN w.shadow AND w.verdict IN ('limit', 'evicted') THEN NULL ELSE w.verdict END AS no,
              CASE WHEN w.shadow AND w.verdict IN ('limit', 'evicted') THEN w.verdict END AS wouldnt,
-             CASE WHEN w.shadow AND w.verdict IS NULL AND NOT w.same AND w.lim >= 0 AND w.n >= w.lim THEN w.n - w.lim + 1 END AS would_end
+             CASE WHEN w.shadow AND w.verdict IS NULL AND NOT w.same AND w.lim >= 0 AND w.n >= w.lim THEN ARRAY(
+                    SELECT h.session_id FROM usher.seat h WHERE h.session_id = ANY (w.stays)
+                     ORDER BY h.opened_at, h.session_id LIMIT w.n - w.lim + 1) END AS would_end
         FROM (
       SELECT q.*, COALESCE(k.same, false) AS same, k.session_id AS same_id, k.decision_id AS same_decision, c.n, c.stays, c.zaps,
              CASE WHEN k.gone AND k.subject <> q.subject THEN c.expired || k.session_id ELSE c.expired END AS expired,
@@ -77,6 +80,8 @@ RETURNS SETOF usher.ledger_ruling LANGUAGE sql STABLE AS $$
                                        NULLIF(q.replaces, k.session_id)], NULL), '{}') AS reused,
              CASE WHEN k.same THEN
                     CASE WHEN q.lim < 0 OR q.keep THEN NULL
+                         -- A seat that did not count so far needs a free one, as if it were opened now.
+                         WHEN k.apart THEN CASE WHEN c.n < q.lim THEN NULL WHEN q.mode = 'refuse' THEN 'limit' ELSE 'evicted' END
                          WHEN q.mode = 'refuse' AND c.older >= q.lim THEN 'limit'
                          WHEN q.mode = 'evict_oldest' AND c.n - c.older >= q.lim THEN 'evicted' END
                   ELSE COALESCE(
@@ -95,22 +100,24 @@ RETURNS SETOF usher.ledger_ruling LANGUAGE sql STABLE AS $$
                WHERE u.opens AND u.round = p_round AND (p_done IS NULL OR u.ord <> ALL (p_done))) q
         LEFT JOIN LATERAL (
           SELECT s.session_id, s.subject, s.decision_id, s.opened_at, s.expires_at <= p_now AS gone,
+                 CASE WHEN q.shadow THEN s.beyond ELSE s.shadow END AS apart,
                  s.expires_at > p_now AND (s.subject = q.subject OR q.keep) AND s.stream = q.stream AND s.device = q.device
                    AND (q.token IS NULL OR q.token IS NOT DISTINCT FROM s.token)
                    AND s.session_id IS DISTINCT FROM q.replaces AS same
             FROM usher.seat s WHERE s.key = q.key) k ON true
         CROSS JOIN LATERAL (
-          -- Seats that were taken in shadow are counted by shadow alone: an enforced limit neither sees nor ends them.
-          SELECT count(*) FILTER (WHERE z.stays AND (q.shadow OR NOT z.shadow))::integer AS n,
-                 count(*) FILTER (WHERE z.stays AND (q.shadow OR NOT z.shadow) AND (z.opened_at, z.session_id) < (k.opened_at, k.session_id))::integer AS older,
-                 array_agg(z.session_id) FILTER (WHERE z.stays AND (q.shadow OR NOT z.shadow)) AS stays,
+          -- Seats that were taken in shadow are counted by shadow alone: an enforced limit neither sees nor ends them. Those
+          -- that enforcement would have refused or ended (beyond) are counted by nobody.
+          SELECT count(*) FILTER (WHERE z.stays AND CASE WHEN q.shadow THEN NOT z.beyond ELSE NOT z.shadow END)::integer AS n,
+                 count(*) FILTER (WHERE z.stays AND CASE WHEN q.shadow THEN NOT z.beyond ELSE NOT z.shadow END AND (z.opened_at, z.session_id) < (k.opened_at, k.session_id))::integer AS older,
+                 array_agg(z.session_id) FILTER (WHERE z.stays AND CASE WHEN q.shadow THEN NOT z.beyond ELSE NOT z.shadow END) AS stays,
                  array_agg(z.session_id) FILTER (WHERE z.zap AND z.alive) AS zaps,
                  array_agg(z.session_id) FILTER (WHERE NOT z.alive) AS expired
             FROM (SELECT y.*, y.alive AND NOT y.self AND NOT y.zap AS stays
-                    FROM (SELECT s.session_id, s.opened_at, s.shadow, s.expires_at > p_now AS alive,
+                    FROM (SELECT s.session_id, s.opened_at, s.shadow, s.beyond, s.expires_at > p_now AS alive,
                                  s.key = q.key OR s.session_id IS NOT DISTINCT FROM q.replaces AS self,
                                  s.key <> q.key AND s.session_id IS DISTINCT FROM q.replaces AND k.same IS NOT TRUE
-                                   AND s.device = q.device AND s.stream <> q.stream AND NOT q.still
+                                   AND s.device = q.device AND s.stream <> q.stream AND NOT q.still AND s.shadow = q.shadow
                                    AND NOT (EXISTS (SELECT 1 FROM usher.bar) AND EXISTS (
                                      SELECT 1 FROM usher.bar
                                       WHERE bar.key = usher.courtesy_bar(q.subject, q.device) AND bar.until > p_now)) AS zap
@@ -121,7 +128,7 @@ $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
--- apply is that of 00004, with four more of each question: what the policy would have said and why, the viewer's country,
+-- apply is that of 00004, with five more of each question: what the policy would have said, why and by which rule, the viewer's country,
 -- and whether its limit is in shadow. Of a question in shadow `closed` of the answer is what would have been.
 CREATE FUNCTION usher.apply(p_check boolean, p_rounds integer,
   q_open boolean[], q_round integer[], q_id uuid[], q_at timestamptz[], q_region text[], q_edge text[], q_node text[],
@@ -129,7 +136,8 @@ CREATE FUNCTION usher.apply(p_check boolean, p_rounds integer,
   q_trace uuid[], q_us bigint[], q_steps text[], q_outcome text[], q_reason text[], q_close uuid[], q_session uuid[],
   q_replaces uuid[], q_key uuid[], q_subject uuid[], q_token uuid[], q_device text[], q_still boolean[], q_keep boolean[],
   q_limit integer[],
-  q_mode text[], q_seat bigint[], q_lease bigint[], q_would text[], q_would_reason text[], q_country text[], q_shadow boolean[],
+  q_mode text[], q_seat bigint[], q_lease bigint[], q_would text[], q_would_reason text[],
+  q_would_rule text[], q_country text[], q_shadow boolean[],
   s_session uuid[], s_age bigint[], s_close boolean[], s_reason text[], s_requests bigint[], s_bytes bigint[])
 RETURNS SETOF usher.ledger_answer LANGUAGE plpgsql VOLATILE
 -- The plan for an empty table must not be a scan that stays when the table has grown.
@@ -181,7 +189,7 @@ BEGIN
   IF p_check THEN
     SELECT array_agg(d), array_agg(d.ord) INTO v_all, v_done
       FROM (SELECT u.ord::integer AS ord, d.outcome, d.reason, d.session_id, d.decision_id, true, NULL::text, true, d.realm, d.user_id,
-                   NULL::uuid[], NULL::uuid[], NULL::uuid[], NULL::uuid[], NULL::uuid[], NULL::text, NULL::integer, false
+                   NULL::uuid[], NULL::uuid[], NULL::uuid[], NULL::uuid[], NULL::uuid[], NULL::text, NULL::uuid[], false
               FROM unnest(q_at, q_id) WITH ORDINALITY AS u(at, id, ord)
               JOIN usher.decision d ON d.at = u.at AND d.decision_id = u.id) d;
   END IF;
@@ -224,23 +232,32 @@ BEGIN
 
     IF v_opens THEN
       INSERT INTO usher.seat (session_id, key, subject, token, decision_id, opened_at, last_seen_at, expires_at, seat_ms, lease_ms,
-             realm, user_id, stream, device, node, caller, region, edge, ip, user_agent, country, shadow)
+             realm, user_id, stream, device, node, caller, region, edge, ip, user_agent, country, shadow, beyond)
       SELECT q.session_id, q.key, q.subject, q.token, q.decision_id, v_now, v_now, v_now + q.seat * interval '1 millisecond',
-             q.seat, q.lease, q.realm, q.usr, q.stream, q.device, q.node, q.caller, q.region, q.edge, q.ip, q.agent, q.country, v.shadow
+             q.seat, q.lease, q.realm, q.usr, q.stream, q.device, q.node, q.caller, q.region, q.edge, q.ip, q.agent, q.country, v.shadow,
+             v.shadow AND (v.wouldnt IS NOT NULL OR COALESCE(q.would, 'allow') <> 'allow')
         FROM unnest(q_id, q_session, q_key, q_subject, q_token, q_seat, q_lease, q_realm, q_user, q_stream, q_device, q_node,
-                    q_caller, q_region, q_edge, q_ip, q_agent, q_country) WITH ORDINALITY
+                    q_caller, q_region, q_edge, q_ip, q_agent, q_country, q_would) WITH ORDINALITY
              AS q(decision_id, session_id, key, subject, token, seat, lease, realm, usr, stream, device, node,
-                  caller, region, edge, ip, agent, country, ord)
+                  caller, region, edge, ip, agent, country, would, ord)
         JOIN unnest(v_round) v ON v.ord = q.ord
        WHERE v.outcome = 'allow' AND NOT v.repeated
        ORDER BY q.key;
+    END IF;
+
+    -- Whom enforcement would have ended does not count from now on, where nothing is enforced on him.
+    IF true = ANY (q_shadow) THEN
+      UPDATE usher.seat t SET beyond = true
+        FROM (SELECT unnest(v.would_end) AS id FROM unnest(v_round) v) x
+       WHERE t.session_id = x.id AND t.shadow AND NOT t.beyond;
     END IF;
 
     IF v_goes THEN
       v_went := true;
       UPDATE usher.seat t
          SET rechecks = t.rechecks + 1, last_seen_at = v_now, seat_ms = q_seat[v.ord],
-             lease_ms = greatest(t.lease_ms, q_lease[v.ord]), shadow = v.shadow, country = COALESCE(q_country[v.ord], t.country),
+             lease_ms = greatest(t.lease_ms, q_lease[v.ord]), shadow = v.shadow,
+             beyond = v.shadow AND (v.wouldnt IS NOT NULL OR COALESCE(q_would[v.ord], 'allow') <> 'allow'), country = COALESCE(q_country[v.ord], t.country),
              expires_at = greatest(t.expires_at, v_now + q_seat[v.ord] * interval '1 millisecond')
         FROM unnest(v_round) v
        WHERE v.repeated AND t.session_id = v.session_id;
@@ -281,20 +298,20 @@ BEGIN
       SELECT q.*, v.session_id, v.decision_id, v.repeated, v.holders, v.stored, v.realm AS stored_realm, v.user_id AS stored_user,
              COALESCE(v.outcome, q.said) AS outcome, COALESCE(v.reason, q.because) AS reason,
              v.ord IS NULL OR NOT v.stored AND (v.outcome = 'deny' OR NOT v.repeated) AS written,
-             CASE WHEN v.wouldnt IS NOT NULL AND q.w IS DISTINCT FROM 'deny' THEN 'deny'
+             CASE WHEN v.wouldnt IS NOT NULL AND COALESCE(q.w, 'allow') = 'allow' THEN 'deny'
                   WHEN v.shadow AND q.w IS NULL THEN 'allow' ELSE q.w END AS would,
-             CASE WHEN q.w = 'deny' THEN q.why WHEN v.wouldnt IS NOT NULL THEN v.wouldnt
-                  WHEN v.would_end > 0 THEN 'evict_oldest' ELSE q.why END AS would_reason,
+             CASE WHEN q.w <> 'allow' THEN q.why WHEN v.wouldnt IS NOT NULL THEN v.wouldnt
+                  WHEN v.would_end IS NOT NULL THEN 'evict_oldest' ELSE q.why END AS would_reason,
              v.would_end
         FROM unnest(q_open, q_id, q_at, q_trace, q_revision, q_us, q_steps, q_outcome, q_reason, q_region, q_edge, q_node,
-                    q_caller, q_stream, q_realm, q_user, q_ip, q_would, q_would_reason) WITH ORDINALITY
-             AS q(opens, id, at, trace, revision, us, steps, said, because, region, edge, node, caller, stream, realm, usr, ip, w, why, n)
+                    q_caller, q_stream, q_realm, q_user, q_ip, q_would, q_would_reason, q_would_rule) WITH ORDINALITY
+             AS q(opens, id, at, trace, revision, us, steps, said, because, region, edge, node, caller, stream, realm, usr, ip, w, why, would_rule, n)
         LEFT JOIN unnest(v_all) v ON v.ord = q.n
     ), written AS (
       INSERT INTO usher.decision (at, decision_id, session_id, trace_id, policy_revision, duration_us, outcome, reason,
-             region, edge, node, caller, stream, realm, user_id, ip, would, would_reason)
+             region, edge, node, caller, stream, realm, user_id, ip, would, would_reason, would_rule)
       SELECT at, id, session_id, trace, revision, us + v_us, outcome, reason, region, edge, node, caller, stream, realm, usr, ip,
-             would, would_reason
+             would, would_reason, CASE WHEN would IS NOT NULL THEN would_rule END
         FROM answered
        WHERE written
        ORDER BY id
@@ -303,8 +320,8 @@ BEGIN
       SELECT at, id,
              CASE WHEN opens THEN steps || CASE WHEN steps = '[' THEN '' ELSE ',' END || '{"n":"seat","r":' || to_json(reason)::text
                || COALESCE(',"t":' || to_json(COALESCE(holders, CASE WHEN would_reason IN ('limit', 'evicted') AND opens THEN
-                      'in shadow: the limit would have refused' WHEN would_end > 0 THEN
-                      'in shadow: the limit would have ended ' || would_end || ' older session(s)' END))::text, '') || ',"us":' || v_us::text || '}]'
+                      'tried out: the limit would have refused' WHEN would_end IS NOT NULL THEN
+                      'tried out: the limit would have ended ' || array_to_string(would_end, ', ') END))::text, '') || ',"us":' || v_us::text || '}]'
              ELSE steps END
         FROM answered
        WHERE written
@@ -351,7 +368,7 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off 
 BEGIN
   RETURN QUERY SELECT * FROM usher.apply(p_check, p_rounds, q_open, q_round, q_id, q_at, q_region, q_edge, q_node, q_caller, q_stream, q_realm, q_user, 
     q_ip, q_agent, q_revision, q_trace, q_us, q_steps, q_outcome, q_reason, q_close, q_session, q_replaces, q_key, 
-    q_subject, q_token, q_device, q_still, q_keep, q_limit, q_mode, q_seat, q_lease, '{}', '{}', '{}', '{}', 
+    q_subject, q_token, q_device, q_still, q_keep, q_limit, q_mode, q_seat, q_lease, '{}', '{}', '{}', '{}', '{}', 
     s_session, s_age, s_close, s_reason, s_requests, s_bytes);
 END $$;
 -- +goose StatementEnd
@@ -359,7 +376,7 @@ END $$;
 -- +goose Down
 DROP FUNCTION usher.apply(boolean, integer, boolean[], integer[], uuid[], timestamptz[], text[], text[], text[], text[], text[], text[],
   text[], inet[], text[], bigint[], uuid[], bigint[], text[], text[], text[], uuid[], uuid[], uuid[], uuid[], uuid[], uuid[], text[],
-  boolean[], boolean[], integer[], text[], bigint[], bigint[], text[], text[], text[], boolean[], uuid[], bigint[], boolean[], text[],
+  boolean[], boolean[], integer[], text[], bigint[], bigint[], text[], text[], text[], text[], boolean[], uuid[], bigint[], boolean[], text[],
   bigint[], bigint[]);
 DROP FUNCTION usher.judge(timestamptz, integer, integer[], boolean[], integer[], uuid[], uuid[], uuid[], text[], text[], boolean[],
   boolean[], integer[], text[], uuid[], uuid[], uuid[], text[], boolean[]);
@@ -373,8 +390,8 @@ SELECT d.decision_id, d.at, d.region, d.edge, d.node, d.caller, d.stream, d.real
   FROM usher.decision d
   LEFT JOIN usher.decision_steps s ON s.at = d.at AND s.decision_id = d.decision_id;
 GRANT SELECT ON usher.decisions TO usher_reader;
-ALTER TABLE usher.decision DROP COLUMN would_reason;
-ALTER TABLE usher.seat DROP COLUMN shadow;
+ALTER TABLE usher.decision DROP COLUMN would_rule, DROP COLUMN would_reason;
+ALTER TABLE usher.seat DROP COLUMN beyond, DROP COLUMN shadow;
 
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION usher.apply(p_check boolean, p_rounds integer,

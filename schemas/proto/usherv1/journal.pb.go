@@ -148,6 +148,9 @@ type DecisionRow struct {
 	DurationUs     int64                  `protobuf:"varint,16,opt,name=duration_us,json=durationUs,proto3" json:"duration_us,omitempty"`
 	Repeats        int64                  `protobuf:"varint,17,opt,name=repeats,proto3" json:"repeats,omitempty"`
 	Steps          string                 `protobuf:"bytes,18,opt,name=steps,proto3" json:"steps,omitempty"` // JSON array of {n,r,t,us}
+	Would          string                 `protobuf:"bytes,20,opt,name=would,proto3" json:"would,omitempty"` // what an enforced policy would have said, "" where it was enforced
+	WouldReason    string                 `protobuf:"bytes,21,opt,name=would_reason,json=wouldReason,proto3" json:"would_reason,omitempty"`
+	WouldRule      string                 `protobuf:"bytes,22,opt,name=would_rule,json=wouldRule,proto3" json:"would_rule,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -308,6 +311,27 @@ func (x *DecisionRow) GetSteps() string {
 	return ""
 }
 
+func (x *DecisionRow) GetWould() string {
+	if x != nil {
+		return x.Would
+	}
+	return ""
+}
+
+func (x *DecisionRow) GetWouldReason() string {
+	if x != nil {
+		return x.WouldReason
+	}
+	return ""
+}
+
+func (x *DecisionRow) GetWouldRule() string {
+	if x != nil {
+		return x.WouldRule
+	}
+	return ""
+}
+
 // Repeats is the total of answers so far that repeated a denial row, as counted by one edge.
 type Repeats struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -371,7 +395,7 @@ const file_usher_v1_journal_proto_rawDesc = "" +
 	"\bdecision\x18\x02 \x01(\v2\x15.usher.v1.DecisionRowH\x00R\bdecision\x12-\n" +
 	"\arepeats\x18\x03 \x01(\v2\x11.usher.v1.RepeatsH\x00R\arepeats\x125\n" +
 	"\tuncounted\x18\x04 \x01(\v2\x15.usher.v1.DecisionRowH\x00R\tuncountedB\x06\n" +
-	"\x04what\"\xcc\x03\n" +
+	"\x04what\"\xa4\x04\n" +
 	"\vDecisionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12\x12\n" +
@@ -394,7 +418,11 @@ const file_usher_v1_journal_proto_rawDesc = "" +
 	"\vduration_us\x18\x10 \x01(\x03R\n" +
 	"durationUs\x12\x18\n" +
 	"\arepeats\x18\x11 \x01(\x03R\arepeats\x12\x14\n" +
-	"\x05steps\x18\x12 \x01(\tR\x05steps\"@\n" +
+	"\x05steps\x18\x12 \x01(\tR\x05steps\x12\x14\n" +
+	"\x05would\x18\x14 \x01(\tR\x05would\x12!\n" +
+	"\fwould_reason\x18\x15 \x01(\tR\vwouldReason\x12\x1d\n" +
+	"\n" +
+	"would_rule\x18\x16 \x01(\tR\twouldRule\"@\n" +
 	"\aRepeats\x12\x1f\n" +
 	"\vdecision_id\x18\x01 \x01(\fR\n" +
 	"decisionId\x12\x14\n" +

@@ -362,6 +362,8 @@ type NodeView struct {
 	BudgetMs       int64                  `protobuf:"varint,15,opt,name=budget_ms,json=budgetMs,proto3" json:"budget_ms,omitempty"`
 	RedirectStatus int32                  `protobuf:"varint,16,opt,name=redirect_status,json=redirectStatus,proto3" json:"redirect_status,omitempty"` // Astra: 403 or 302 beside X-Location; Flussonic: 302 to send it at all; 0 default
 	NoHeaders      bool                   `protobuf:"varint,30,opt,name=no_headers,json=noHeaders,proto3" json:"no_headers,omitempty"`                // Flussonic: tell it neither user nor limit
+	Upstream       bool                   `protobuf:"varint,33,opt,name=upstream,proto3" json:"upstream,omitempty"`                                   // whatever the stream, a middleware may be asked
+	Shadow         bool                   `protobuf:"varint,32,opt,name=shadow,proto3" json:"shadow,omitempty"`                                       // the policy is tried out here: also a question without a token must reach a worker
 	Rechecks       bool                   `protobuf:"varint,31,opt,name=rechecks,proto3" json:"rechecks,omitempty"`                                   // the caller asks again when the lease that it was told is over: its sign of life
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -516,6 +518,20 @@ func (x *NodeView) GetNoHeaders() bool {
 	return false
 }
 
+func (x *NodeView) GetUpstream() bool {
+	if x != nil {
+		return x.Upstream
+	}
+	return false
+}
+
+func (x *NodeView) GetShadow() bool {
+	if x != nil {
+		return x.Shadow
+	}
+	return false
+}
+
 func (x *NodeView) GetRechecks() bool {
 	if x != nil {
 		return x.Rechecks
@@ -534,6 +550,7 @@ type StreamView struct {
 	// The rule may let a viewer in who brings no token (auth: allow, an allow list, or a
 	// check that works without one), so that such a question must reach a worker.
 	Tokenless     bool  `protobuf:"varint,7,opt,name=tokenless,proto3" json:"tokenless,omitempty"`
+	Shadow        bool  `protobuf:"varint,30,opt,name=shadow,proto3" json:"shadow,omitempty"`               // the rule is tried out: nobody is refused here for having been evicted
 	OnDeny        int32 `protobuf:"varint,12,opt,name=on_deny,json=onDeny,proto3" json:"on_deny,omitempty"` // number of an entry of Projection.on_deny, from 1; 0 none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -618,6 +635,13 @@ func (x *StreamView) GetTokenless() bool {
 	return false
 }
 
+func (x *StreamView) GetShadow() bool {
+	if x != nil {
+		return x.Shadow
+	}
+	return false
+}
+
 func (x *StreamView) GetOnDeny() int32 {
 	if x != nil {
 		return x.OnDeny
@@ -659,7 +683,7 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"\n" +
 	"NamesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfd\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb1\x04\n" +
 	"\bNodeView\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06caller\x18\x02 \x01(\tR\x06caller\x12\x12\n" +
@@ -680,7 +704,9 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"\x0fredirect_status\x18\x10 \x01(\x05R\x0eredirectStatus\x12\x1d\n" +
 	"\n" +
 	"no_headers\x18\x1e \x01(\bR\tnoHeaders\x12\x1a\n" +
-	"\brechecks\x18\x1f \x01(\bR\brechecks\"\xfb\x01\n" +
+	"\bupstream\x18! \x01(\bR\bupstream\x12\x16\n" +
+	"\x06shadow\x18  \x01(\bR\x06shadow\x12\x1a\n" +
+	"\brechecks\x18\x1f \x01(\bR\brechecks\"\x93\x02\n" +
 	"\n" +
 	"StreamView\x12\x14\n" +
 	"\x05match\x18\x01 \x01(\tR\x05match\x12%\n" +
@@ -689,7 +715,8 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"\bgrace_ms\x18\x04 \x01(\x03R\agraceMs\x12$\n" +
 	"\x0egrace_known_ms\x18\x05 \x01(\x03R\fgraceKnownMs\x12\x1a\n" +
 	"\bupstream\x18\x06 \x01(\bR\bupstream\x12\x1c\n" +
-	"\ttokenless\x18\a \x01(\bR\ttokenless\x12\x17\n" +
+	"\ttokenless\x18\a \x01(\bR\ttokenless\x12\x16\n" +
+	"\x06shadow\x18\x1e \x01(\bR\x06shadow\x12\x17\n" +
 	"\aon_deny\x18\f \x01(\x05R\x06onDenyB&Z$usher.internal/schemas/proto/usherv1b\x06proto3"
 
 var (

@@ -37,6 +37,7 @@ type cli struct {
 	Users    users    `cmd:"" help:"Show what a user does; own subscribers."`
 	Packages packages `cmd:"" help:"Packages of streams, for own subscribers."`
 	Checks   checks   `cmd:"" help:"Show how verifiers and middlewares do."`
+	Shadow   shadow   `cmd:"" help:"Say what a policy that is tried out would do."`
 	History  history  `cmd:"" help:"List decisions of a user, stream or address."`
 	Why      why      `cmd:"" help:"Say what happened to a stream, user or address lately."`
 	Explain  explain  `cmd:"" help:"Explain one decision step by step, or try out a question."`

@@ -66,6 +66,9 @@ func (c explain) stored(ctx context.Context, app App) error {
 		p("%s at %s: %s, %s (%s)", d.ID, clock(d.At), d.Outcome, d.Reason, access.Reason(d.Reason).Text())
 		p("  node %s (%s) at edge %s asked about stream %s for %s, user %s", d.Node, d.Caller, d.Edge, d.Stream, address(d.IP), account(d.Realm, d.User))
 		p("  policy revision %d, %.1f ms, repeated %d times", d.PolicyRevision, float64(d.DurationMicros)/1000, d.Repeats)
+		if d.Would != nil {
+			p("  tried out: enforced, the policy would have said %s (%s) by %s", *d.Would, text(d.WouldReason), text(d.WouldRule))
+		}
 		if d.Session != nil {
 			p("  session %s", d.Session)
 		}

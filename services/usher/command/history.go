@@ -68,11 +68,19 @@ func decisionTable(rows []pgstore.DecisionRow) [][]string {
 	out := make([][]string, len(rows))
 	for i, r := range rows {
 		out[i] = []string{
-			clock(r.At), r.Outcome, r.Reason, account(r.Realm, r.User), r.Stream, r.Node, address(r.IP),
+			clock(r.At), r.Outcome + instead(&r), r.Reason, account(r.Realm, r.User), r.Stream, r.Node, address(r.IP),
 			fmt.Sprint(r.Repeats), r.ID.String(),
 		}
 	}
 	return out
+}
+
+// instead is what an enforced policy would have said in place of what it did.
+func instead(r *pgstore.DecisionRow) string {
+	if r.Would == nil || *r.Would == r.Outcome {
+		return ""
+	}
+	return " (would " + *r.Would + ": " + text(r.WouldReason) + ")"
 }
 
 type usersShow struct {

@@ -46,6 +46,11 @@ type Node struct {
 	// Rechecks says that the caller asks again when the lease that it was told is over:
 	// that is its next sign of life.
 	Rechecks bool
+	// Shadow says that the policy is only tried out here, so that whoever it would refuse may
+	// be let in.
+	Shadow bool
+	// Upstream says that a middleware may be asked whatever the stream.
+	Upstream bool
 }
 
 // Defaults of a node where the projection leaves a field empty.
@@ -78,6 +83,8 @@ func Compile(v *usherv1.NodeView, budget time.Duration) (*Node, error) {
 		RedirectStatus: int(v.GetRedirectStatus()),
 		NoHeaders:      v.GetNoHeaders(),
 		Rechecks:       v.GetRechecks(),
+		Shadow:         v.GetShadow(),
+		Upstream:       v.GetUpstream(),
 	}
 	var err error
 	if n.From, err = prefixes(v.GetFrom()); err != nil {

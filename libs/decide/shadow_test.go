@@ -1,0 +1,84 @@
+package decide_test
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+
+	"usher.internal/libs/access"
+	"usher.internal/libs/decide"
+	"usher.internal/libs/decide/decidetest"
+	"usher.internal/libs/directive"
+)
+
+const shadowPolicy = `
+version: 1
+defaults: {on_unavailable: deny}
+nodes:
+  web: {caller: nginx, from: [127.0.0.1], enforce: off, answer: b}
+  plain: {caller: nginx, from: [127.0.0.1]}
+  fl: {caller: flussonic, from: [127.0.0.1], enforce: off}
+checks:
+  a: {type: http, url: "http://a.example/", timeout: 400ms}
+  b: {type: http, url: "http://b.example/", timeout: 400ms}
+streams:
+  - {match: "lim/*", auth: allow, limit: {sessions: 2, enforce: off}}
+  - {match: "**", auth: a}
+`
+
+// The new check hangs; the backend that answers today is well.
+func TestShadowHangingNewCheckDoesNotCostTheOldBackend(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, shadowPolicy)
+		b.upstream.Set("a.example", decidetest.Backend{Status: 200, After: time.Hour})
+		b.upstream.Set("b.example", decidetest.Backend{Status: http.StatusOK, After: 60 * time.Millisecond})
+		ctx, cancel := context.WithTimeout(t.Context(), 380*time.Millisecond)
+		defer cancel()
+		v := b.engine.Decide(ctx, viewerAt("news", "k1"))
+		if v.Outcome != access.Allow {
+			t.Errorf("Decide = %s %s (%s); the old backend says yes in 60ms", v.Outcome, v.Reason, v.Text)
+		}
+	})
+}
+
+func TestShadowPublishersOfANodeInShadow(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, shadowPolicy)
+	r := viewerAt("news", "k1")
+	r.Node, r.Action = "fl", access.Publish
+	if v := b.engine.Decide(t.Context(), r); v.Outcome != access.Allow {
+		t.Errorf("publisher on a node with enforce: off = %s %s (%s)", v.Outcome, v.Reason, v.Text)
+	}
+}
+
+func TestShadowRunningSessionKeepsItsUser(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, shadowPolicy)
+	b.upstream.Set("a.example", decidetest.Backend{Status: 403})
+	b.upstream.Set("b.example", decidetest.Backend{Status: 200})
+	r := viewerAt("news", "k1")
+	r.Session = uuid.New()
+	v := b.engine.Decide(t.Context(), r)
+	if keep := v.Unavailable && v.User == ""; !keep {
+		t.Errorf("a running session that enforcement would end: outcome %s would %s user %q unavailable %t", v.Outcome, v.Would, v.User, v.Unavailable)
+	}
+}
+
+// A limit that an operator ordered by hand, on a rule whose own limit is only tried out.
+func TestShadowLimitOrderedByHandHoldsInShadow(t *testing.T) {
+	t.Parallel()
+	set := directive.NewSet(override(directive.Limit, func(d *directive.Directive) {
+		d.Limit, d.Stream = 1, "lim/news"
+	}))
+	b := newBenchWith(t, shadowPolicy, func(d *decide.Deps) { d.Directives = func() *directive.Set { return set } })
+	r := viewerAt("lim/news", "k1")
+	r.Node = "plain"
+	if v := b.engine.Decide(t.Context(), r); v.Limit != 1 || v.Shadow {
+		t.Errorf("limit %d, in shadow %t; want the ordered limit of 1, enforced", v.Limit, v.Shadow)
+	}
+}

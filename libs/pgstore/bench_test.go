@@ -2,9 +2,11 @@ package pgstore
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"usher.internal/libs/access"
@@ -43,4 +45,23 @@ func BenchmarkApply(b *testing.B) {
 			b.ReportMetric(float64(b.N*batch)/b.Elapsed().Seconds(), "items/s")
 		})
 	}
+}
+
+// BenchmarkGrants is what a new viewer of a middleware costs besides its answer: a look-up that finds
+// nothing and a put, by many at once.
+func BenchmarkGrants(b *testing.B) {
+	_, w := granting(b, 1)
+	var n atomic.Uint32
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			i := n.Add(1)
+			f := forViewer(0, "news", "203.0.113.7")
+			binary.BigEndian.PutUint32(f.Who[:], i)
+			if got, err := w[0].Find(b.Context(), f, false); err != nil || len(got) != 0 {
+				b.Fatalf("Find = %+v, %v", got, err)
+			}
+			keep(b, w[0], grantOf("portal", "17", f))
+		}
+	})
 }

@@ -20,7 +20,11 @@ nodes:
   astra1: {caller: astra, from: [127.0.0.1], budget: 3s}
 checks:
   billing: {type: http, url: "@BACKEND@/check?key=K", timeout: 300ms, breaker: {failures: 3, open: 1s}}
+  strict: {type: http, url: "@BACKEND@/check?key=K", timeout: 300ms, on_unavailable: deny}
+  lax: {type: http, url: "@BACKEND@/check?key=K", timeout: 300ms, on_unavailable: allow}
 streams:
+  - {match: "strict*", auth: strict, on_unavailable: allow}
+  - {match: "lax*", auth: lax, on_unavailable: deny}
   - {match: "closed*", auth: billing, on_unavailable: deny}
   - {match: "open*", auth: billing, on_unavailable: allow}
   - {match: "brief*", auth: billing, lease: 1s}
@@ -176,6 +180,7 @@ func (c *cluster) away(s *subscriber, known viewer) {
 			status        int
 		}{
 			{"news", "for-zoe", 403}, {"closed", "for-ann", 403}, {"open", "for-zoe", 200},
+			{"strict", "for-ann", 403}, {"lax", "for-zoe", 200}, // the check's own word goes before the rule's
 		} {
 			a := s.ask(try.stream, try.token, fmt.Sprint("device ", s.session))
 			c.want(try.stream+" while the backend is away", a, try.status, "")

@@ -109,7 +109,7 @@ func (e *Engine) call(ctx context.Context, c *check, req *access.Request) (said,
 	}
 	if who := e.who(c, req); !who.IsZero() {
 		e.deps.Known.Remember(c.Name, who, Word{
-			Allowed: a.Allowed, User: a.User, SessionName: a.SessionName, Sessions: a.Sessions, At: e.deps.Now(),
+			Allowed: a.Allowed, Realm: c.Realm, User: a.User, SessionName: a.SessionName, Sessions: a.Sessions, At: e.deps.Now(),
 		})
 	}
 	if !a.Allowed {

@@ -130,5 +130,8 @@ func (j *judgement) lastWord(ctx context.Context, c *check) (Word, bool) {
 			slog.String("check", c.Name), slog.Any("error", err))
 		return Word{}, false
 	}
+	if w.Realm != "" && w.Realm != c.Realm {
+		return Word{}, false // it was said of another realm's user
+	}
 	return w, ok
 }

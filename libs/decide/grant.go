@@ -59,11 +59,12 @@ func (j *judgement) findGrants(ctx context.Context) *held {
 }
 
 // hold picks the check's grant: that of this address is the session's own, of others that
-// which holds longest.
+// which holds longest. What the check granted when it was of another realm is worth nothing:
+// that one's user 17 is somebody else.
 func (j *judgement) hold(h *held, c *check, found []Grant) {
 	for i := range found {
 		g := &found[i]
-		if g.Check != c.Name || !g.Until.After(j.deps.Now()) && !j.whole(g) {
+		if !c.gave(g) || !g.Until.After(j.deps.Now()) && !j.whole(g) {
 			continue
 		}
 		known, ok := h.grants[c.Name]
@@ -73,6 +74,9 @@ func (j *judgement) hold(h *held, c *check, found []Grant) {
 		h.grants[c.Name], h.dues[c.Name] = *g, j.due(g)
 	}
 }
+
+// gave says whether the grant is the check's.
+func (c *check) gave(g *Grant) bool { return g.Check == c.Name && g.Realm == c.Realm }
 
 func (j *judgement) running() bool { return j.req.Session != uuid.Nil }
 
@@ -95,7 +99,7 @@ func (e *Engine) recent(c *check, of For, h *held) (Grant, bool) {
 		return Grant{}, false
 	}
 	for _, g := range e.deps.Grants.Recent(of) {
-		if g.Check == c.Name && g.Until.After(e.deps.Now()) && !e.due(&g) {
+		if c.gave(&g) && g.Until.After(e.deps.Now()) && !e.due(&g) {
 			return g, true
 		}
 	}

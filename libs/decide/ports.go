@@ -35,10 +35,12 @@ type NetworkFiles interface {
 
 // Word is a definite answer of a middleware.
 type Word struct {
-	Allowed           bool
-	User, SessionName string
-	Sessions          int // the middleware's own limit, 0 if it named none
-	At                time.Time
+	Allowed bool
+	// Realm is the check's when it said so, "" where that was not written down: a check that has
+	// become another realm's did not mean these users.
+	Realm, User, SessionName string
+	Sessions                 int // the middleware's own limit, 0 if it named none
+	At                       time.Time
 }
 
 // Grants keeps, for the whole cluster, what middlewares allowed (DESIGN.md §1).

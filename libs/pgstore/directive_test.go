@@ -439,6 +439,10 @@ func TestANoThatNamesNobodyLeavesTheName(t *testing.T) {
 	no := func(after int) word {
 		return word{"portal", access.Key{1}, decide.Word{At: at.Add(time.Duration(after) * time.Second)}}
 	}
+	of := func(realm string, w word) word {
+		w.Realm = realm
+		return w
+	}
 	for i, step := range []struct {
 		batch []word
 		want  decide.Word
@@ -447,6 +451,9 @@ func TestANoThatNamesNobodyLeavesTheName(t *testing.T) {
 		{[]word{no(2)}, decide.Word{User: "anna", Sessions: 2, At: no(2).At}},
 		{[]word{yes("berta", 3), no(4), no(5)}, decide.Word{User: "berta", Sessions: 2, At: no(5).At}},
 		{[]word{yes("", 6)}, decide.Word{Allowed: true, Sessions: 2, At: yes("", 6).At}},
+		{[]word{of("tv", yes("carl", 7))}, of("tv", yes("carl", 7)).Word},
+		{[]word{of("sport", no(8))}, decide.Word{Realm: "tv", User: "carl", Sessions: 2, At: no(8).At}},
+		{[]word{of("sport", yes("dora", 9)), of("tv", no(10))}, decide.Word{Realm: "sport", User: "dora", Sessions: 2, At: no(10).At}},
 	} {
 		if err := k.write(t.Context(), step.batch); err != nil {
 			t.Fatal(err)

@@ -37,7 +37,7 @@ func (s *Store) Known() *Known {
 }
 
 const knownSQL = `
-SELECT allowed, user_id, session_name, sessions, at
+SELECT allowed, realm, user_id, session_name, sessions, at
   FROM usher.known
  WHERE check_name = @check AND who = @who`
 
@@ -45,7 +45,7 @@ SELECT allowed, user_id, session_name, sessions, at
 func (k *Known) Allowed(ctx context.Context, check string, who access.Key) (decide.Word, bool, error) {
 	var w decide.Word
 	err := k.store.pool.QueryRow(ctx, knownSQL, pgx.NamedArgs{"check": check, "who": idOf(who)}).
-		Scan(&w.Allowed, &w.User, &w.SessionName, &w.Sessions, &w.At)
+		Scan(&w.Allowed, &w.Realm, &w.User, &w.SessionName, &w.Sessions, &w.At)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return decide.Word{}, false, nil
 	}
@@ -66,13 +66,14 @@ func (k *Known) Remember(check string, who access.Key, w decide.Word) {
 // The clock decides between two workers' words, so that an older one never replaces a newer. A no that names nobody leaves
 // whose token it was: an override for that account must find him on the night on which the portal refuses everybody.
 const rememberSQL = `
-INSERT INTO usher.known AS k (check_name, who, allowed, user_id, session_name, sessions, at)
-SELECT DISTINCT ON (c, w) c, w, a, u, n, s, t
-  FROM unnest(@checks::text[], @who::uuid[], @allowed::boolean[], @users::text[], @names::text[], @sessions::integer[], @at::timestamptz[])
-       AS x(c, w, a, u, n, s, t)
+INSERT INTO usher.known AS k (check_name, who, allowed, realm, user_id, session_name, sessions, at)
+SELECT DISTINCT ON (c, w) c, w, a, r, u, n, s, t
+  FROM unnest(@checks::text[], @who::uuid[], @allowed::boolean[], @realms::text[], @users::text[], @names::text[], @sessions::integer[], @at::timestamptz[])
+       AS x(c, w, a, r, u, n, s, t)
  ORDER BY c, w, t DESC
 ON CONFLICT (check_name, who) DO UPDATE
    SET allowed = EXCLUDED.allowed, at = EXCLUDED.at,
+       realm = CASE WHEN EXCLUDED.allowed OR EXCLUDED.user_id <> '' THEN EXCLUDED.realm ELSE k.realm END,
        user_id = CASE WHEN EXCLUDED.allowed OR EXCLUDED.user_id <> '' THEN EXCLUDED.user_id ELSE k.user_id END,
        session_name = CASE WHEN EXCLUDED.allowed OR EXCLUDED.user_id <> '' THEN EXCLUDED.session_name ELSE k.session_name END,
        sessions = CASE WHEN EXCLUDED.allowed OR EXCLUDED.user_id <> '' THEN EXCLUDED.sessions ELSE k.sessions END
@@ -107,15 +108,15 @@ func (k *Known) write(ctx context.Context, batch []word) error {
 	defer cancel()
 	n := len(batch)
 	nameBatch(batch)
-	checks, users, names := make([]string, n), make([]string, n), make([]string, n)
+	checks, realms, users, names := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	who := make([][16]byte, n)
 	allowed, sessions, at := make([]bool, n), make([]int32, n), make([]time.Time, n)
 	for i, w := range batch {
 		checks[i], who[i], allowed[i], users[i] = w.check, w.who, w.Allowed, w.User
-		names[i], sessions[i], at[i] = w.SessionName, int32(w.Sessions), w.At
+		realms[i], names[i], sessions[i], at[i] = w.Realm, w.SessionName, int32(w.Sessions), w.At
 	}
 	_, err := k.store.pool.Exec(ctx, rememberSQL, pgx.NamedArgs{
-		"checks": checks, "who": who, "allowed": allowed, "users": users, "names": names, "sessions": sessions, "at": at})
+		"checks": checks, "who": who, "allowed": allowed, "realms": realms, "users": users, "names": names, "sessions": sessions, "at": at})
 	return unavailable(err)
 }
 
@@ -130,7 +131,7 @@ func nameBatch(batch []word) {
 		w := &batch[i]
 		k := of{w.check, w.who}
 		if before, ok := named[k]; ok && !w.Allowed && w.User == "" {
-			w.User, w.SessionName, w.Sessions = before.User, before.SessionName, before.Sessions
+			w.Realm, w.User, w.SessionName, w.Sessions = before.Realm, before.User, before.SessionName, before.Sessions
 		}
 		if w.Allowed || w.User != "" {
 			named[k] = w.Word

@@ -38,6 +38,9 @@ type judgement struct {
 	ruling *directive.Directive
 	// acceptedBy is the check that let the viewer in, "" if none did alone.
 	acceptedBy string
+	// accounts are whom the checks of `all` took the viewer for: he is counted as one of them, and
+	// banned as any.
+	accounts []directive.Viewer
 }
 
 // Decide judges the question. It always returns a verdict, and does so by ctx's end:

@@ -151,7 +151,15 @@ func (j *judgement) userBans(context.Context) bool {
 		return false
 	}
 	v := j.known()
-	return j.banned(&v)
+	if j.banned(&v) {
+		return true
+	}
+	for i := range j.accounts {
+		if j.banned(&j.accounts[i]) {
+			return true
+		}
+	}
+	return false
 }
 
 // userOverrides refuses whom the policy lets in and an override on his account keeps out, and lets in

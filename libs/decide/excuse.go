@@ -44,6 +44,7 @@ func (j *judgement) acceptAll(ctx context.Context, answers []said) {
 		s := &answers[i]
 		if s.result == yes {
 			w.merge(j.welcome(s))
+			j.accounts = append(j.accounts, j.as(s))
 			if s.order != nil && reason == access.Granted {
 				reason, text = access.Overridden, "check "+s.check.Name+": "+s.text
 			}
@@ -56,6 +57,7 @@ func (j *judgement) acceptAll(ctx context.Context, answers []said) {
 			return
 		}
 		w.merge(x.welcome)
+		j.accounts = append(j.accounts, j.as(&said{check: s.check, user: x.welcome.user}))
 		// Grace knows the viewer, "allow" does not: the weaker reason stands.
 		if reason != access.Unavailable {
 			reason, text = x.reason, x.text
@@ -82,6 +84,10 @@ func (j *judgement) excuse(ctx context.Context, c *check, refused bool) (excused
 	step := "fail mode " + c.Name
 	switch {
 	case mode == access.FailAllow && !refused:
+		// Whoever it was: bans on his account hold in every mode, and his sessions are counted.
+		word, _ := j.lastWord(ctx, c)
+		x.welcome.user, x.welcome.name = word.User, word.SessionName
+		x.welcome.sessions = j.rule.number(c, word.Sessions)
 		x.text = "check " + c.Name + " could not be asked, and its fail mode allows"
 		j.trail.add(step, yes, "allow")
 		return x, true

@@ -148,6 +148,9 @@ func (v *Verifier) judge(p *parsed, q *token.Question) (token.Identity, error) {
 
 // verifySignature finds the token's key and holds the signature against it.
 func (v *Verifier) verifySignature(ctx context.Context, p *parsed, text string) error {
+	if p.loose {
+		return bad("the token's signature is not written as signers write it")
+	}
 	keys := v.source.keys()
 	found := candidates(keys, p)
 	if len(found) == 0 && (keys == nil || p.header.Kid != "" && !knows(keys, p.header.Kid)) {

@@ -12,6 +12,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"usher.internal/libs/config"
 	"usher.internal/libs/token"
 )
@@ -291,5 +293,38 @@ func BenchmarkVerify(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func TestATokenHasOneText(t *testing.T) {
+	t.Parallel()
+	o := NewOptions()
+	o.Secret = secretFile(t, testSecret)
+	v := open(t, o, Deps{})
+	s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: []byte(testSecret)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jws, err := s.Sign([]byte(`{"sub":"u","exp":1700000200}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, err := jws.CompactSerialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := &token.Question{Token: good, Stream: "bbc", Now: time.Unix(1700000100, 0)}
+	if _, err := v.Verify(t.Context(), q); err != nil {
+		t.Fatalf("Verify = %v, want allow", err)
+	}
+	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	last := strings.IndexByte(digits, good[len(good)-1])
+	for _, other := range []string{
+		good[:len(good)-1] + string(digits[last|1]), good[:len(good)-1] + string(digits[last|2]), good + "\n", good[:len(good)-3] + "\r\n" + good[len(good)-3:], good + "=",
+	} {
+		q.Token = other
+		if _, err := v.Verify(t.Context(), q); err == nil {
+			t.Errorf("Verify let the token in under another text, %q: a ban on it would not", other[len(good)-5:])
+		}
 	}
 }

@@ -19,7 +19,8 @@ type PolicyRow struct {
 	// Due is when it goes back by itself, nil where it was applied for good. ConfirmedAt says
 	// that it stays, WentBack names the revision that took its place when nobody did.
 	Due, ConfirmedAt *time.Time
-	WentBack         *int64
+	// BackTo is where it would go.
+	BackTo, WentBack *int64
 }
 
 // policyLock is held by whoever stores a revision, so that none comes between another's look
@@ -67,7 +68,7 @@ func (s *Store) CurrentPolicy(ctx context.Context) (*PolicyRow, error) {
 }
 
 const policyRevisionSQL = `
-SELECT revision, source, author, comment, created_at, due, confirmed_at, went_back
+SELECT revision, source, author, comment, created_at, due, confirmed_at, back_to, went_back
   FROM usher.policy_revision
   LEFT JOIN usher.policy_trial USING (revision)
  WHERE revision = @revision`
@@ -89,7 +90,7 @@ func (s *Store) PolicyRevision(ctx context.Context, revision int64) (*PolicyRow,
 }
 
 const policyHistorySQL = `
-SELECT revision, source, author, comment, created_at, due, confirmed_at, went_back
+SELECT revision, source, author, comment, created_at, due, confirmed_at, back_to, went_back
   FROM usher.policy_revision
   LEFT JOIN usher.policy_trial USING (revision)
  ORDER BY revision DESC

@@ -131,8 +131,7 @@ func (c policyApply) Run(ctx context.Context, app App) error {
 			return err
 		}
 		if !changed {
-			_, err = fmt.Fprintf(app.Out, "revision %d is this very policy: nothing changed\n", revision)
-			return err
+			return unchanged(ctx, app, s, revision)
 		}
 		_, err = fmt.Fprintf(app.Out, "revision %d is in force within a second\n", revision)
 		return err

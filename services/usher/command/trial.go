@@ -64,7 +64,7 @@ func (c policyConfirm) missed(ctx context.Context, s *pgstore.Store, err error) 
 	switch {
 	case len(rows) == 2 && rows[1].WentBack != nil && *rows[1].WentBack == newest.Revision:
 		return fmt.Errorf("revision %d was not confirmed in time; revision %d is in force: %s", rows[1].Revision, newest.Revision, oneLine(newest.Comment))
-	case newest.Due != nil && newest.ConfirmedAt == nil && newest.WentBack == nil:
+	case waits(&newest):
 		return fmt.Errorf("revision %d waits to be confirmed, not %d", newest.Revision, c.Revision)
 	}
 	return fmt.Errorf("%w: revision %d is in force for good", err, newest.Revision)
@@ -98,8 +98,7 @@ func (c policyRollback) Run(ctx context.Context, app App) error {
 			return err
 		}
 		if !changed {
-			_, err = fmt.Fprintf(app.Out, "revision %d is that very policy: nothing changed\n", revision)
-			return err
+			return unchanged(ctx, app, s, revision)
 		}
 		_, err = fmt.Fprintf(app.Out, "revision %d, the policy of revision %d, is in force within a second\n", revision, row.Revision)
 		return err
@@ -116,12 +115,34 @@ func (c policyRollback) row(ctx context.Context, s *pgstore.Store) (*pgstore.Pol
 	if err != nil {
 		return nil, err
 	}
+	if len(rows) > 0 && waits(&rows[0]) {
+		return policyShow{Revision: *rows[0].BackTo}.row(ctx, s)
+	}
 	for i := range rows {
 		if rows[i].Source != rows[0].Source && rows[i].WentBack == nil {
 			return &rows[i], nil
 		}
 	}
 	return nil, pgstore.ErrNothingBefore
+}
+
+// waits says whether the newest revision goes back by itself unless it is confirmed.
+func waits(newest *pgstore.PolicyRow) bool {
+	return newest.Due != nil && newest.ConfirmedAt == nil && newest.WentBack == nil
+}
+
+// unchanged says that what was to be applied is in force, and whether it stays.
+func unchanged(ctx context.Context, app App, s *pgstore.Store, revision int64) error {
+	rows, err := s.PolicyHistory(ctx, 1)
+	if err != nil {
+		return err
+	}
+	if len(rows) == 1 && rows[0].Revision == revision && waits(&rows[0]) {
+		_, err = fmt.Fprintf(app.Out, "revision %d is this very policy and goes back at %s: usher policy confirm %d keeps it\n", revision, clock(*rows[0].Due), revision)
+		return err
+	}
+	_, err = fmt.Fprintf(app.Out, "revision %d is this very policy: nothing changed\n", revision)
+	return err
 }
 
 // standing is what became of a revision, newest first.

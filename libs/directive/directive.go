@@ -147,6 +147,26 @@ func (d *Directive) Active(now time.Time) bool { return d.Until.IsZero() || now.
 // NeedsUser says whether it can be told only of a viewer whose account is known.
 func (d *Directive) NeedsUser() bool { return d.Realm != "" }
 
+// Broad networks are those that hardly anybody means: of IPv4 more than a /8, of IPv6 than a /16.
+const (
+	broadIPv4 = 8
+	broadIPv6 = 16
+)
+
+// Everybody says whether it hits as good as everybody, whoever plays now.
+func (d *Directive) Everybody() bool {
+	if d.Realm != "" || d.Node != "" || d.Check != "" || d.Device != "" || !d.Token.IsZero() || strings.Trim(d.Stream, "*/") != "" {
+		return false
+	}
+	switch {
+	case !d.Network.IsValid():
+		return d.Stream != ""
+	case d.Network.Addr().Is4():
+		return d.Network.Bits() < broadIPv4
+	}
+	return d.Network.Bits() < broadIPv6
+}
+
 // newer says whether d was given after o: an operator's later word stands.
 func (d *Directive) newer(o *Directive) bool {
 	if !d.At.Equal(o.At) {
@@ -173,7 +193,8 @@ func (d *Directive) Criteria() string {
 		}
 	}
 	switch {
-	case d.User != "" && d.Realm != "main":
+	case d.User != "" && (d.Realm != "main" || strings.Contains(d.User, "/")):
+		// A user tv/17 of realm main must not look like user 17 of realm tv.
 		add("user", d.Realm+"/"+d.User)
 	case d.User != "":
 		add("user", d.User)

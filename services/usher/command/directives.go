@@ -4,15 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"usher.internal/libs/admission"
+	"usher.internal/libs/config"
+	"usher.internal/libs/decide"
 	"usher.internal/libs/directive"
 	"usher.internal/libs/pgstore"
+	"usher.internal/libs/policy"
 )
 
 // quietUsers is how many users a directive may end without being asked twice.
@@ -20,6 +25,12 @@ const quietUsers = 50
 
 // give brings a directive into force. hits is what the operator said that it would hit.
 func give(ctx context.Context, app App, s *pgstore.Store, d directive.Directive, hits int) error {
+	if d.Action == directive.Deny && hits == 0 && d.Everybody() {
+		return fmt.Errorf("nothing was done: it would keep everybody out (%s), also who does not play now; if that is what you want, say so with --hits and the number of users who play", d.Criteria())
+	}
+	if err := exist(ctx, s, &d); err != nil {
+		return err
+	}
 	ended, err := s.Direct(ctx, d, max(hits, quietUsers))
 	var many *pgstore.TooManyError
 	if errors.As(err, &many) {
@@ -31,6 +42,33 @@ func give(ctx context.Context, app App, s *pgstore.Store, d directive.Directive,
 	_, err = fmt.Fprintf(app.Out, "%s %s: %s, %s; in force on every edge within a second%s\n",
 		d.Kind, d.ID, d.Criteria(), untilWords(d.Until), endedWords(d, ended))
 	return err
+}
+
+// exist refuses a directive that names a check or node which the policy in force does not have: a
+// slip at night would look as if it had done something.
+func exist(ctx context.Context, s *pgstore.Store, d *directive.Directive) error {
+	if d.Check == "" && d.Node == "" {
+		return nil
+	}
+	row, err := s.CurrentPolicy(ctx)
+	if err != nil || row == nil {
+		return err
+	}
+	in, err := policy.Parse("policy", []byte(row.Source), decide.Kinds())
+	if err != nil {
+		return nil // another version's: what it names is not known here
+	}
+	return errors.Join(named("check", d.Check, slices.Sorted(maps.Keys(in.Checks))), named("node", d.Node, slices.Sorted(maps.Keys(in.Nodes))))
+}
+
+func named(what, name string, known []string) error {
+	if name == "" || slices.Contains(known, name) {
+		return nil
+	}
+	if near := config.Nearest(name, known); near != "" {
+		return fmt.Errorf("nothing was done: the policy in force has no %s %s; did you mean %s?", what, name, near)
+	}
+	return fmt.Errorf("nothing was done: the policy in force has no %s %s; it has %s", what, name, strings.Join(known, ", "))
 }
 
 func endedWords(d directive.Directive, ended []admission.Ended) string {

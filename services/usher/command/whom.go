@@ -37,6 +37,9 @@ const maxTokenLine = 64 << 10
 func (w whom) fill(src source, in io.Reader, d *directive.Directive) error {
 	d.Realm, d.User, d.Stream, d.Node, d.Device = w.Realm, w.User, w.Stream, w.Node, w.Device
 	if d.User != "" && d.Realm == "" {
+		if realm, user, ok := strings.Cut(d.User, "/"); ok {
+			return fmt.Errorf("--user %s may be user %s of realm %s or a user of realm main: say which with --realm", d.User, user, realm)
+		}
 		d.Realm = policy.DefaultRealm
 	}
 	if w.IP != "" {

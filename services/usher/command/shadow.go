@@ -64,7 +64,7 @@ func reportShadow(app App, rows []pgstore.ShadowRow) error {
 func shadowWords(r *pgstore.ShadowRow) string {
 	why := text(r.WouldReason)
 	switch {
-	case r.Outcome == string(access.Deny):
+	case r.Outcome != string(access.Allow):
 		return "let in (" + why + ") whom the backend refuses"
 	case r.Would == string(access.Allow):
 		return "ended older sessions (" + why + ")"

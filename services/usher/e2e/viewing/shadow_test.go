@@ -69,11 +69,11 @@ func TestShadow(t *testing.T) {
 		}
 	}
 	for what, want := range map[string]int64{
-		"allow would allow granted":  1, // the first box
-		"allow would deny limit":     2,
-		"allow would deny deny_rule": 1,
-		"deny would deny refused":    1,
-		"allow would deny refused":   1, // the stranger, whom the backend does not know
+		"allow would allow granted":       1, // the first box
+		"allow would deny limit":          2,
+		"allow would deny deny_rule":      1,
+		"redirect would redirect refused": 1,
+		"allow would redirect refused":    1, // the stranger, whom the backend does not know
 	} {
 		if got[what] != want {
 			t.Errorf("%d answers %q in the report, want %d: %v", got[what], what, want, got)

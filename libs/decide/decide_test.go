@@ -114,7 +114,7 @@ func (b *bench) run(t *testing.T, c *decidetest.Question) {
 	t.Helper()
 	b.set(c.Backends)
 	b.mu.Lock()
-	b.now = b.now.Add(c.Later.Duration())
+	b.now = c.Now(b.now)
 	b.mu.Unlock()
 	b.place = geo.Place{Country: c.Country, ASN: c.ASN, Org: c.Org}
 	b.claims.Down(slices.Contains(c.Down, "claims"))

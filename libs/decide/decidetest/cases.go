@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -20,8 +21,10 @@ import (
 // Now is the time at which every file of cases begins.
 var Now = time.Unix(1700000100, 0)
 
-// Secret is what "file:/secret" in a file's policy holds.
-const Secret = "SECRETKEY"
+// secret is what "file:/secret" in a file's policy holds; "file:/secret=TEXT" holds the text.
+const secret = "SECRETKEY"
+
+var secretRef = regexp.MustCompile(`file:/secret(=[\w-]+)?`)
 
 // Level is a way to put a question.
 type Level string
@@ -52,6 +55,7 @@ type Question struct {
 	Down     []string // claims, known, grants
 	Revoke   string   // ends the grants of this user first
 	Later    config.Duration
+	At       int64 // what the clock is set to, in seconds of 1970; 0: it goes on
 	Country  string
 	ASN      uint32
 	Org      string
@@ -96,6 +100,8 @@ type Want struct {
 	// what differs from one time to the next. SentHeader are header lines of the last of them.
 	Sent       map[string][]string
 	SentHeader map[string]string `yaml:"sent_header"`
+	// Live is how many sessions the ledger then holds for the user.
+	Live *int
 	// HTTP is the caller's answer, by default 200 for a yes and 403 for a no. Values have * for
 	// what differs; "" is a header that must not be there.
 	// Reason is there only where the edge refuses by itself, in other words.
@@ -130,20 +136,21 @@ func Load(t testing.TB, dir string) []*File {
 	return files
 }
 
-// Source is the policy's text, with a file of the secret in place of /secret.
-func (f *File) Source(t testing.TB) string {
-	t.Helper()
-	return Source(t, f.Policy)
-}
-
-// Source is a policy's text with a file of the Secret in place of /secret.
+// Source is a policy's text with files of secrets in place of those that exist nowhere.
 func Source(t testing.TB, policy string) string {
 	t.Helper()
-	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte(Secret), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return strings.ReplaceAll(policy, "file:/secret", "file:"+secret)
+	dir := t.TempDir()
+	return secretRef.ReplaceAllStringFunc(policy, func(ref string) string {
+		_, text, given := strings.Cut(ref, "=")
+		if !given {
+			text = secret
+		}
+		path := filepath.Join(dir, text)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return "file:" + path
+	})
 }
 
 // Skips says whether the question cannot be put at the level. It fails the test if the case
@@ -155,6 +162,14 @@ func (q *Question) Skips(t testing.TB, l Level) bool {
 		t.Errorf("%s: it is not put at level %s, and the case does not say why", q.Name, l)
 	}
 	return skips
+}
+
+// Now is the time of the question, if the one before was put at that time.
+func (q *Question) Now(before time.Time) time.Time {
+	if q.At != 0 {
+		return time.Unix(q.At, 0)
+	}
+	return before.Add(q.Later.Duration())
 }
 
 // Request is the question as an edge would put it.

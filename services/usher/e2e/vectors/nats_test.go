@@ -1,6 +1,7 @@
 package vectors_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -33,7 +34,7 @@ func (c *chain) overNATS(t *testing.T, q *decidetest.Question, device string) an
 		return answer{}
 	}
 	if reply.GetOutcome() == string(access.Allow) {
-		c.last = reply.GetSessionId()
+		c.opened(q.Session, reply.GetSessionId())
 	}
 	id, err := uuid.FromBytes(reply.GetDecisionId())
 	if err != nil {
@@ -47,7 +48,10 @@ func (c *chain) overNATS(t *testing.T, q *decidetest.Question, device string) an
 
 func (c *chain) message(q *decidetest.Question, device string) *usherv1.AuthRequest {
 	req, id := q.Request(), uuid.Must(uuid.NewV7())
-	key := c.keyer.Key("vector", device)
+	key := c.keyer.Key("vector", cmp.Or(req.CallerSession, device))
+	if q.Session != "" {
+		device = req.IP.String() + " " + req.UserAgent
+	}
 	caller := ""
 	if n := c.snapshot.Nodes[req.Node]; n != nil {
 		caller = n.Caller
@@ -60,11 +64,18 @@ func (c *chain) message(q *decidetest.Question, device string) *usherv1.AuthRequ
 	}
 	if q.Running {
 		m.SessionId = req.Session[:]
-		if c.last != nil {
-			m.SessionId = c.last
+		if id := c.sessions[q.Session]; id != nil {
+			m.SessionId = id
 		}
 	}
 	return m
+}
+
+// opened remembers the session that a caller's own one was given.
+func (c *chain) opened(session string, id []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sessions[session] = id
 }
 
 // keeps says that whoever is behind the running session is whom the ledger has, or a check's last

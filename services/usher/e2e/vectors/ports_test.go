@@ -28,13 +28,15 @@ func (c *clock) now() time.Time {
 	return decidetest.Now.Add(c.later + time.Since(c.start))
 }
 
-func (c *clock) advance(d time.Duration) {
+// put sets it to the time of the question.
+func (c *clock) put(q *decidetest.Question) {
+	before := c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.start.IsZero() {
 		c.start = time.Now()
 	}
-	c.later += d
+	c.later += q.Now(before).Sub(before)
 }
 
 // ports are what a worker keeps in Postgres, which can be told to be away. Postgres has its own

@@ -97,8 +97,10 @@ type chain struct {
 	health   *lifecycle.Health
 	stop     func() // does not wait
 
-	asked int    // how many questions were put
-	last  []byte // session that the last answer let in
+	asked int // how many questions were put
+
+	mu       sync.Mutex        // guards sessions
+	sessions map[string][]byte // that were let in last, by the caller's own
 }
 
 // chain starts a chain. over says over what its questions come.
@@ -112,7 +114,7 @@ func (p *place) chain(t testing.TB, over decidetest.Level, files *worker.Files) 
 	known0, grants0, subscribers := p.store.Known(), p.store.Grants(), p.store.Subscribers()
 	c := &chain{
 		place: p, region: fmt.Sprintf("%s%d", over, p.chains), keyer: keyer, clock: &clock{},
-		upstream: decidetest.NewServers(p.t), health: new(lifecycle.Health),
+		upstream: decidetest.NewServers(p.t), health: new(lifecycle.Health), sessions: map[string][]byte{},
 		ports: &ports{claims: p.store.Claims(), known: known0, grants: grants0, ahead: time.Since(decidetest.Now)},
 	}
 	tel := telemetry.StartWith(nil)

@@ -34,7 +34,7 @@ func TestVectors(t *testing.T) {
 		for _, level := range []decidetest.Level{decidetest.NATS, decidetest.HTTP} {
 			t.Run(fmt.Sprint(f.Name, " over ", level), func(t *testing.T) {
 				t.Parallel()
-				p := newPlace(t, f.Source(t))
+				p := newPlace(t, decidetest.Source(t, f.Policy))
 				put, not := 0, 0
 				for _, group := range groups(f, level, &not) {
 					put += p.ask(t, f, level, group)
@@ -94,7 +94,7 @@ func (c *chain) prepare(t *testing.T, q *decidetest.Question) {
 	for host, b := range q.Backends {
 		c.upstream.Set(host, b)
 	}
-	c.clock.advance(q.Later.Duration())
+	c.clock.put(q)
 	c.ports.claimsDown.Store(slices.Contains(q.Down, "claims"))
 	c.ports.knownDown.Store(slices.Contains(q.Down, "known"))
 	c.ports.grantsDown.Store(slices.Contains(q.Down, "grants"))
@@ -143,11 +143,31 @@ func (c *chain) put(t *testing.T, level decidetest.Level, q *decidetest.Question
 	for _, a := range answers {
 		c.compare(t, q, a)
 	}
+	c.live(t, q)
 	q.Want.CheckSent(t, c.upstream, before)
 	for _, host := range c.upstream.Hosts() {
 		if got, want := c.upstream.Asked(host)-before[host], q.Want.Times(host); q.Want.Asked != nil && got != want {
 			t.Errorf("questions to %s = %d, want %d", host, got, want)
 		}
+	}
+}
+
+// live counts the seats that the user holds in this chain.
+func (c *chain) live(t *testing.T, q *decidetest.Question) {
+	t.Helper()
+	if q.Want.Live == nil {
+		return
+	}
+	rows, err := c.store.Sessions(t.Context(), pgstore.SessionFilter{User: q.Want.User})
+	must(t, err)
+	n := 0
+	for i := range rows {
+		if rows[i].Region == c.region {
+			n++
+		}
+	}
+	if n != *q.Want.Live {
+		t.Errorf("%s holds %d seats, want %d", q.Want.User, n, *q.Want.Live)
 	}
 }
 

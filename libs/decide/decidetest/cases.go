@@ -100,6 +100,8 @@ type Want struct {
 	// what differs from one time to the next. SentHeader are header lines of the last of them.
 	Sent       map[string][]string
 	SentHeader map[string]string `yaml:"sent_header"`
+	// Or is the reason of a refusal that some of those who ask at once may meet.
+	Or string
 	// Live is how many sessions the ledger then holds for the user.
 	Live *int
 	// HTTP is the caller's answer, by default 200 for a yes and 403 for a no. Values have * for

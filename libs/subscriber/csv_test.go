@@ -73,7 +73,7 @@ func TestFirstLines(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                    "names the columns",
 		"name\n":              "no column user",
-		"user,nmae\n":         `did you mean "name"?`,
+		"user,passwrd\n":      `did you mean "password"?`,
 		"user,user\n":         "twice",
 		"user;name\nanna;A\n": "",
 		"user\nanna\n":        "",

@@ -103,7 +103,7 @@ func TestPlaylists(t *testing.T) {
 			if got := res.Header.Get("Cache-Control"); got != "private, no-store" {
 				t.Errorf("Cache-Control = %q", got)
 			}
-			if c.status == 200 && (res.Header.Get("Content-Type") != "application/x-mpegurl" ||
+			if c.status == http.StatusOK && (res.Header.Get("Content-Type") != "application/x-mpegurl" ||
 				res.Header.Get("Content-Disposition") != `attachment; filename="anna.m3u"`) {
 				t.Errorf("header = %v", res.Header)
 			}
@@ -118,7 +118,7 @@ func TestPlaylistAsksASecondWorker(t *testing.T) {
 	t.Parallel()
 	b, s := playlistBench(t)
 	s.fail = 1
-	if res, _ := fetch(b, "GET", "/v1/playlist/own/token", "203.0.113.1", ""); res.StatusCode != 200 || len(s.asked) != 2 {
+	if res, _ := fetch(b, "GET", "/v1/playlist/own/token", "203.0.113.1", ""); res.StatusCode != http.StatusOK || len(s.asked) != 2 {
 		t.Errorf("status %d after %d requests, want 200 after 2", res.StatusCode, len(s.asked))
 	}
 }
@@ -130,7 +130,7 @@ func TestPlaylistRefusalsAreAuditedAndSlowedDown(t *testing.T) {
 		var first string
 		for i := range refusalsPerMinute {
 			res, _ := fetch(b, "GET", "/v1/playlist/own/bad-"+strconv.Itoa(i), "203.0.113.1", "")
-			if res.StatusCode != 403 || res.Header.Get("X-Usher-Reason") != "blocked" {
+			if res.StatusCode != http.StatusForbidden || res.Header.Get("X-Usher-Reason") != "blocked" {
 				t.Fatalf("try %d: %d %v", i, res.StatusCode, res.Header)
 			}
 			if first == "" {
@@ -139,16 +139,16 @@ func TestPlaylistRefusalsAreAuditedAndSlowedDown(t *testing.T) {
 				t.Fatalf("try %d has a row of its own", i)
 			}
 		}
-		if res, _ := fetch(b, "GET", "/v1/playlist/own/token", "203.0.113.1", ""); res.StatusCode != 429 || len(s.asked) != refusalsPerMinute {
+		if res, _ := fetch(b, "GET", "/v1/playlist/own/token", "203.0.113.1", ""); res.StatusCode != http.StatusTooManyRequests || len(s.asked) != refusalsPerMinute {
 			t.Errorf("after %d refusals: %d, want 429 without asking", refusalsPerMinute, res.StatusCode)
 		}
-		if res, _ := fetch(b, "GET", "/v1/playlist/own/token", "203.0.113.2", ""); res.StatusCode != 200 {
+		if res, _ := fetch(b, "GET", "/v1/playlist/own/token", "203.0.113.2", ""); res.StatusCode != http.StatusOK {
 			t.Errorf("another address: %d, want 200", res.StatusCode)
 		}
 		time.Sleep(time.Minute + time.Second)
 		for i := range playlistsPerMinute + 1 {
 			res, _ := fetch(b, "GET", "/v1/playlist/own/token", "203.0.113.1", "")
-			if want := 200 + 229*(i/playlistsPerMinute); res.StatusCode != want {
+			if want := http.StatusOK + 229*(i/playlistsPerMinute); res.StatusCode != want {
 				t.Fatalf("playlist %d a minute later: %d, want %d", i, res.StatusCode, want)
 			}
 		}
@@ -165,7 +165,7 @@ func TestPlaylistsAtOnceAreBounded(t *testing.T) {
 			under.Go(func() { fetch(b, "GET", "/v1/playlist/own/token", "203.0.113."+strconv.Itoa(i+1), "") })
 		}
 		synctest.Wait()
-		if res, _ := fetch(b, "GET", "/v1/playlist/own/token", "198.51.100.1", ""); res.StatusCode != 503 {
+		if res, _ := fetch(b, "GET", "/v1/playlist/own/token", "198.51.100.1", ""); res.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("one too many: %d, want 503", res.StatusCode)
 		}
 		close(s.wait)

@@ -90,7 +90,7 @@ func (j *judgement) askAlias(ctx context.Context, asked string) bool {
 	case err != nil:
 		j.trail.add("alias", unavailable, err.Error())
 		j.verdict.Unavailable, j.verdict.Unknown = true, true
-		j.astray(access.Unavailable, "which stream "+asked+" leads to could not be asked")
+		j.astray(access.Unavailable, "the aliaser could not be asked which stream "+asked+" leads to")
 		return true
 	case stream == "":
 		return j.nameless("the aliaser knows no stream behind " + asked)

@@ -156,7 +156,7 @@ func (j *judgement) auth(ctx context.Context) bool {
 	switch j.rule.Auth {
 	case policy.AuthAllow:
 		j.trail.add("auth", yes, "")
-		j.allow(&j.verdict, j.req, access.AllowRule, "", welcome{})
+		j.allow(&j.verdict, j.req, access.AllowRule, j.rule.Name()+" lets everybody in", welcome{})
 	case policy.AuthAny:
 		if j.choose() {
 			j.any(ctx)
@@ -167,7 +167,7 @@ func (j *judgement) auth(ctx context.Context) bool {
 		}
 	default: // AuthDeny, and whatever this version does not know
 		j.trail.add("auth", no, "")
-		j.verdict.deny(access.DenyRule, "", "")
+		j.verdict.deny(access.DenyRule, j.rule.Name()+" lets nobody in", "")
 	}
 	return true
 }
@@ -189,10 +189,10 @@ func (j *judgement) lists(context.Context) bool {
 		return false
 	case allowed:
 		j.trail.add(name, yes, "")
-		j.allow(&j.verdict, j.req, access.AllowRule, "on the list: "+name, welcome{unlimited: true})
+		j.allow(&j.verdict, j.req, access.AllowRule, "on the list "+name+" of "+j.rule.Name(), welcome{unlimited: true})
 	default:
 		j.trail.add(name, no, "")
-		j.verdict.deny(access.DenyRule, "on the list: "+name, "")
+		j.verdict.deny(access.DenyRule, "on the list "+name+" of "+j.rule.Name(), "")
 	}
 	return true
 }
@@ -207,7 +207,7 @@ func (j *judgement) domain(context.Context) bool {
 		return false
 	}
 	j.trail.add("domains", no, "")
-	j.verdict.deny(access.DomainLock, "", "")
+	j.verdict.deny(access.DomainLock, "the page that embeds the player is not in the domains of "+j.rule.Name(), "")
 	return true
 }
 

@@ -137,6 +137,7 @@ func (b *bench) run(t *testing.T, c *decidetest.Question) {
 		}
 		b.compare(t, &c.Want, reqs[i], v)
 		decidetest.HoldsNoSecrets(t, reqs[i], v.Text, v.Steps)
+		decidetest.SaysWho(t, string(v.Reason), v.Text, v.Steps)
 	}
 	b.asked(t, &c.Want)
 }

@@ -3,6 +3,7 @@ package decide
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -38,7 +39,7 @@ func (j *judgement) excusedAny(ctx context.Context, answers []said) bool {
 // acceptAll is the end of `all` without a no: every check that could not be asked
 // must be excused.
 func (j *judgement) acceptAll(ctx context.Context, answers []said) {
-	reason, text := access.Granted, "all checks accepted the viewer"
+	reason, text := access.Granted, "all that were asked accepted the viewer: "+named(answers)
 	var w welcome
 	for i := range answers {
 		s := &answers[i]
@@ -64,6 +65,17 @@ func (j *judgement) acceptAll(ctx context.Context, answers []said) {
 		}
 	}
 	j.allow(&j.verdict, j.req, reason, text, w)
+}
+
+// named are the checks that said yes.
+func named(answers []said) string {
+	var names []string
+	for i := range answers {
+		if answers[i].result == yes {
+			names = append(names, "check "+answers[i].check.Name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // excused is why a viewer may go on although a check could not be asked.

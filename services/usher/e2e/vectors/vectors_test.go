@@ -20,6 +20,7 @@ const cases = "../../../../libs/decide/testdata/cases"
 // answer is what came back of a question, as far as its level shows it.
 type answer struct {
 	outcome, reason string
+	text            string // why, where the level shows it
 	decision        uuid.UUID
 	http            bool
 	row             *pgstore.DecisionRow // nil where the edge alone refused
@@ -203,10 +204,14 @@ func (c *chain) compare(t *testing.T, q *decidetest.Question, a answer) {
 		t.Errorf("row = %s %s, stream %s, realm %s; want %s %s, stream %s, realm %s",
 			row.Outcome, row.Reason, row.Stream, row.Realm, w.Outcome, w.Reason, own, w.Realm)
 	}
+	if would, _, _ := strings.Cut(w.Would, " "); would != "" && text(row.Would) != would {
+		t.Errorf("the row's would = %q, want %q", text(row.Would), would)
+	}
 	if user := text(row.User); user != w.User && !keeps(q) {
 		t.Errorf("the row's user = %q, want %q", user, w.User)
 	}
 	decidetest.HoldsNoSecrets(t, q.Request(), "", row.Steps)
+	decidetest.SaysWho(t, row.Reason, a.text, row.Steps)
 	if w.Steps == nil {
 		return
 	}

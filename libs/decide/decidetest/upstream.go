@@ -22,7 +22,11 @@ type Upstream struct {
 	mu    sync.Mutex // guards all below
 	hosts map[string]*host
 	asked map[string][]*http.Request
+	calls map[string]*calls
 }
+
+// calls are those of a host under way, now and at most.
+type calls struct{ now, most int }
 
 // host is one name: a server, or only how it answers.
 type host struct {
@@ -33,7 +37,7 @@ type host struct {
 
 // NewUpstream knows no host: every question breaks. It answers by itself.
 func NewUpstream() *Upstream {
-	return &Upstream{hosts: map[string]*host{}, asked: map[string][]*http.Request{}}
+	return &Upstream{hosts: map[string]*host{}, asked: map[string][]*http.Request{}, calls: map[string]*calls{}}
 }
 
 // NewServers knows no host; each that it is told of is a real server until the test ends,
@@ -67,6 +71,32 @@ func (u *Upstream) Set(name string, b Backend) {
 // Asked is how often the host was asked.
 func (u *Upstream) Asked(name string) int { return len(u.Questions(name)) }
 
+// AtOnce is how many questions the host had under way at the same time, at most.
+func (u *Upstream) AtOnce(name string) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if c := u.calls[name]; c != nil {
+		return c.most
+	}
+	return 0
+}
+
+// begin counts a question as under way. It is called with mu held; what it returns is not.
+func (u *Upstream) begin(name string) (end func()) {
+	c := u.calls[name]
+	if c == nil {
+		c = new(calls)
+		u.calls[name] = c
+	}
+	c.now++
+	c.most = max(c.most, c.now)
+	return func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		c.now--
+	}
+}
+
 // Questions are those that the host was asked, the first one first.
 func (u *Upstream) Questions(name string) []*http.Request {
 	u.mu.Lock()
@@ -93,6 +123,7 @@ func (u *Upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 	u.mu.Lock()
 	name := r.URL.Host
 	u.asked[name] = append(u.asked[name], r)
+	defer u.begin(name)()
 	var b Backend
 	address := ""
 	if h := u.hosts[name]; h != nil {

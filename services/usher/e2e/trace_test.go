@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,6 +22,10 @@ import (
 	spans "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
+	"usher.internal/libs/access"
+	"usher.internal/libs/directive"
+	"usher.internal/libs/pgstore"
+	"usher.internal/libs/subscriber"
 	"usher.internal/libs/testkit"
 )
 
@@ -157,10 +162,18 @@ func setupTraced(t *testing.T) *traced {
 	c.load = &load{client: &http.Client{Timeout: 20 * time.Second}}
 	c.fleet = assemble(t, startNATS(t, c.natsDir, "127.0.0.1:0").ClientURL(), testkit.DSN(t), `
   billing: {type: http, url: "`+backend.URL+`/check?operator=OPERATORSKEY", traceparent: true}
+  portal: {type: ministra, url: "`+backend.URL+`/stalker_portal", timeout: 500ms}
+  links: {type: secure_link, secret: "env:USHER_TEST_SECRET"}
+  signed: {type: jwt, secret: "env:USHER_TEST_SECRET", claims: {user: sub}}
+  own: {type: users, allow_password: true, playlist: {url: "http://tv.example/hls/{stream}", public: true}}
 streams:
+  - {match: "tv-*", auth: portal}
+  - {match: "link-*", auth: links}
+  - {match: "jwt-*", auth: signed}
+  - {match: "own-*", auth: own, on_deny: {"*": "https://tv.example/{stream}/{reason}"}}
   - {match: "up-*", auth: billing}
   - {match: "**", auth: site}
-`, c.otlp.env()...)
+`, append(c.otlp.env(), "USHER_TEST_SECRET="+checksSecret)...)
 	c.admin = true
 	r := c.recorder(t, "r1")
 	e, url := c.edge(t, "e1")
@@ -247,7 +260,11 @@ func TestNoSecretIsTold(t *testing.T) {
 	c := setupTraced(t)
 	good := signer(t)("news", "anna")
 	hash, _, _ := strings.Cut(good, "-")
-	secrets := []string{good, hash, secret, "VIEWERSTOKEN", "VIEWERSQUERY", "OPERATORSKEY"}
+	secrets := []string{
+		good, hash, secret, checksSecret, "VIEWERSTOKEN", "VIEWERSQUERY", "VIEWERSPASSWORD", "VIEWERSLINKx22symbols-", "OPERATORSKEY",
+		viewersJWT, viewersJWT[strings.LastIndexByte(viewersJWT, '.')+1:],
+	}
+	c.subscribe(t)
 	sampled := "00-" + newTrace() + "-" + callersSpan + "-01"
 	for uri, want := range map[string]int{
 		"/hls/news/index.m3u8?token=" + good + "&q=VIEWERSQUERY":         200,
@@ -259,10 +276,28 @@ func TestNoSecretIsTold(t *testing.T) {
 		"/hls/../news/index.m3u8?token=" + good:                          403,
 		"/hls/news/" + strings.Repeat("x", 10_000) + "?token=" + good:    403,
 		"/hls/news/index.m3u8?token=VIEWERSTOKEN-1-2-3-VIEWERSQUERY&t=%": 403,
+		// Each kind of proof, good and bad.
+		"/hls/own-1/index.m3u8?token=anna:VIEWERSPASSWORD&q=VIEWERSQUERY":      200,
+		"/hls/own-2/index.m3u8?token=VIEWERSTOKEN&q=VIEWERSQUERY":              200,
+		"/hls/own-3/index.m3u8?token=berta:VIEWERSPASSWORD2&q=VIEWERSQUERY":    403,
+		"/hls/own-4/index.m3u8?token=VIEWERSTOKEN2&q=VIEWERSQUERY":             403,
+		"/hls/own-5/index.m3u8?token=VIEWERSTOKEN3&q=VIEWERSQUERY":             403,
+		"/hls/link-1/index.m3u8?md5=VIEWERSLINKx22symbols-&expires=9999999999": 403,
+		"/hls/link-2/index.m3u8?md5=VIEWERSLINKx22symbols-&md5=VIEWERSQUERY":   403,
+		"/hls/jwt-1/index.m3u8?token=" + viewersJWT:                            403,
+		"/hls/jwt-2/index.m3u8?token=" + viewersJWT + "x":                      403,
+		"/hls/tv-1/index.m3u8?token=VIEWERSTOKEN&q=VIEWERSQUERY":               200,
 	} {
 		if r := c.ask(uri, sampled); r.status != want {
 			t.Errorf("%.60s is answered %d %s, want %d", uri, r.status, r.reason, want)
 		}
+	}
+	for _, list := range []string{"own/VIEWERSTOKEN", "own/VIEWERSTOKEN2", "own/anna:VIEWERSPASSWORD", "none/VIEWERSTOKEN"} {
+		resp, err := http.Get(c.url + "/v1/playlist/" + list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
 	}
 	// Also of an edge that nobody helps, of what it reports then, and of the last words of all.
 	for _, p := range c.all {
@@ -294,6 +329,37 @@ func TestNoSecretIsTold(t *testing.T) {
 	silent(t, "the logs", []byte(c.logs()), secrets)
 	c.silentDatabase(t, secrets)
 	silentFiles(t, c.natsDir, secrets)
+}
+
+// checksSecret is what links and tokens are signed with, viewersJWT one that nobody signed.
+const (
+	checksSecret = "SECRETofCHECKS-secret-of-checks-32"
+	viewersJWT   = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm5hIn0.VIEWERSTOKENxVIEWERSTOKENxVIEWERSTOKENxVIEW"
+)
+
+// subscribe makes an own subscriber with a token and a password, and bans another's token.
+func (f *fleet) subscribe(t *testing.T) {
+	t.Helper()
+	store, err := pgstore.Open(t.Context(), pgstore.Config{DSN: f.dsn, Application: "test"}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	keyer, err := access.NewKeyer([]byte("an example key of 32 bytes only!"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	login, password, token := "anna", subscriber.HashPassword("VIEWERSPASSWORD"), keyer.Fingerprint("VIEWERSTOKEN")
+	if err := store.AddSubscriber(t.Context(), "main", "anna", pgstore.SubscriberEdit{Login: &login, Password: &password, Token: &token}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = store.Direct(t.Context(), directive.Directive{
+		ID: uuid.Must(uuid.NewV7()), Kind: directive.Ban, Action: directive.Deny, Token: keyer.Fingerprint("VIEWERSTOKEN3"),
+		At: time.Now(), Reason: "shared", Author: "test",
+	}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func silent(t *testing.T, where string, text []byte, secrets []string) {

@@ -15,14 +15,14 @@ import (
 // may not ask at all, holds in shadow too.
 func (j *judgement) shadow(ctx context.Context) {
 	v := &j.verdict
-	if v.Node == nil || v.Reason == access.Banned || v.Reason == access.Overridden {
+	if v.Node == nil || v.Reason == access.Banned {
 		return
 	}
 	slot := j.slot()
 	tried := slot >= enforcedUpTo(v.Node.Shadow) || v.Rule != nil && slot >= enforcedUpTo(v.Rule.Shadow)
 	limit := v.Limit >= 0 && v.Rule.Limit != nil && slot >= enforcedUpTo(v.Rule.Limit.Shadow)
 	v.Shadow = (tried || limit) && !j.ordersLimit
-	if !tried {
+	if !tried || v.Reason == access.Overridden || v.Outcome != access.Allow && j.ordersForbid(ctx) {
 		return
 	}
 	if v.Rule == nil {
@@ -39,6 +39,7 @@ func (j *judgement) shadow(ctx context.Context) {
 	default:
 		j.trail.add("shadow", yes, "the policy is tried out here")
 	}
+	j.heedOrders(ctx)
 }
 
 // answering is the check whose word a viewer gets on whom the policy is only tried out: the
@@ -99,13 +100,18 @@ func (j *judgement) answerBy(ctx context.Context, c *check) {
 	switch s.result {
 	case yes:
 		w := j.welcome(&s)
+		j.accounts = append(j.accounts, j.as(&s))
 		if v.Outcome == access.Allow {
 			// Counted as whoever the policy knows; told to the caller as the one that answers knows him.
 			v.SessionName, v.Told = s.name, s.sessions
 			return
 		}
 		w.unlimited = true
-		j.letInShadow(access.Granted, "check "+c.Name+" answers here and accepted the viewer; the policy would have refused: "+v.Text, w)
+		reason, text := access.Granted, "check "+c.Name+" answers here and accepted the viewer"
+		if s.order != nil {
+			reason, text = access.Overridden, "check "+c.Name+" answers here: "+s.text
+		}
+		j.letInShadow(reason, text+"; the policy would have refused: "+v.Text, w)
 		v.Told = s.sessions
 	case unavailable:
 		x, ok := j.excuse(ctx, c, false)
@@ -119,7 +125,11 @@ func (j *judgement) answerBy(ctx context.Context, c *check) {
 			j.letInShadow(x.reason, x.text, x.welcome)
 		}
 	default:
-		j.refuseShadow(access.Refused, "check "+c.Name+" answers here: "+s.words(), s.location)
+		reason := access.Refused
+		if s.order != nil {
+			reason = access.Overridden
+		}
+		j.refuseShadow(reason, "check "+c.Name+" answers here: "+s.words(), s.location)
 	}
 }
 
@@ -150,16 +160,19 @@ func (j *judgement) refuseShadow(reason access.Reason, text, location string) {
 	}
 }
 
-// wordOf is the check's word on this question, whatever else was asked.
+// wordOf is the check's word on this question, or that of an override in its place, whatever else
+// was asked.
 func (j *judgement) wordOf(ctx context.Context, c *check) said {
 	switch {
 	case c.other(j.req) != "":
 		return said{check: c, result: notFor, text: "it is not for this question"}
 	case c.middleware == nil:
-		return j.verify(ctx, c, j.question())
+		s := j.verify(ctx, c, j.question())
+		j.ordered(&s)
+		return s
 	}
 	j.upstreams = []*check{c}
 	ctx, cancel := keepTime(ctx)
 	defer cancel()
-	return j.ask(ctx, c, j.findGrants(ctx))
+	return j.word(ctx, c, j.findGrants(ctx))
 }

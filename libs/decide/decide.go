@@ -26,8 +26,10 @@ type judgement struct {
 	verifiers, upstreams []*check
 	// unknown says that a check was away, and grace did not know the viewer.
 	unknown bool
-	// early brings the word of the check that answers in shadow, nil if it was not asked.
-	early chan said
+	// early brings the word of the check that answers in shadow, nil if it was not asked; endEarly
+	// ends that question and waits until it has.
+	early    chan said
+	endEarly func()
 	// ordersLimit says that the limit is an operator's order: it holds, whatever is tried out.
 	ordersLimit bool
 
@@ -50,9 +52,10 @@ func (e *Engine) Decide(ctx context.Context, req *access.Request) Verdict {
 	ctx, span := e.deps.Tracer.Start(ctx, "decide")
 	defer span.End()
 	place := e.deps.Place(req.IP)
-	j := &judgement{Engine: e, req: req, place: place, trail: newTrail(), verdict: Verdict{
+	j := &judgement{Engine: e, req: req, place: place, trail: newTrail(), endEarly: func() {}, verdict: Verdict{
 		Outcome: access.Deny, Limit: -1, Node: e.snapshot.Nodes[req.Node], Stream: req.Stream, asked: req.Stream, Country: place.Country,
 	}}
+	defer func() { j.endEarly() }()
 	j.judge(ctx)
 	j.shadow(ctx)
 	if j.verdict.Outcome == access.Deny {

@@ -64,9 +64,10 @@ func (j *judgement) askEarly(ctx context.Context) bool {
 	}
 	own := *j // what it notes on its way is its own
 	own.trail, own.upstreams = newTrail(), []*check{c}
+	ctx, cancel := context.WithCancel(ctx)
 	early := make(chan said, 1)
-	j.early = early
-	go func() { early <- own.wordOf(ctx, c) }() // ends with ctx; nobody needs to wait for it
+	j.early, j.endEarly = early, func() { cancel(); <-early }
+	go func() { defer close(early); early <- own.wordOf(ctx, c) }()
 	return false
 }
 
@@ -161,13 +162,19 @@ func (j *judgement) refuseShadow(reason access.Reason, text, location string) {
 }
 
 // wordOf is the check's word on this question, or that of an override in its place, whatever else
-// was asked.
-func (j *judgement) wordOf(ctx context.Context, c *check) said {
+// was asked. A panic in it costs this check alone, wherever it runs.
+func (j *judgement) wordOf(ctx context.Context, c *check) (s said) {
+	defer func() {
+		if p := recover(); p != nil {
+			j.panicked(ctx, c, p)
+			s = said{check: c, result: unavailable, text: "the check failed inside"}
+		}
+	}()
 	switch {
 	case c.other(j.req) != "":
 		return said{check: c, result: notFor, text: "it is not for this question"}
 	case c.middleware == nil:
-		s := j.verify(ctx, c, j.question())
+		s = j.verify(ctx, c, j.question())
 		j.ordered(&s)
 		return s
 	}

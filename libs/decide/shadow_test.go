@@ -3,6 +3,8 @@ package decide_test
 import (
 	"context"
 	"net/http"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,5 +82,48 @@ func TestShadowLimitOrderedByHandHoldsInShadow(t *testing.T) {
 	r.Node = "plain"
 	if v := b.engine.Decide(t.Context(), r); v.Limit != 1 || v.Shadow {
 		t.Errorf("limit %d, in shadow %t; want the ordered limit of 1, enforced", v.Limit, v.Shadow)
+	}
+}
+
+// lookingUp are grants that are looked for as the test says.
+type lookingUp struct {
+	*decidetest.Grants
+	find func(context.Context)
+}
+
+func (l lookingUp) Find(ctx context.Context, f decide.For, running bool) ([]decide.Grant, error) {
+	l.find(ctx)
+	return l.Grants.Find(ctx, f, running)
+}
+
+func TestShadowPanicBesideTheQuestionCostsTheCheckThatAnswersAlone(t *testing.T) {
+	t.Parallel()
+	b := newBenchWith(t, shadowPolicy, func(d *decide.Deps) {
+		d.Grants = lookingUp{decidetest.NewGrants(), func(context.Context) { panic("boom") }}
+	})
+	r := viewerAt("lim/news", "k1")
+	if v := b.engine.Decide(t.Context(), r); v.Outcome != access.Deny || v.Reason != access.Unavailable {
+		t.Errorf("Decide = %s %s (%s); want deny unavailable", v.Outcome, v.Reason, v.Text)
+	}
+}
+
+// The check that would answer in shadow is not needed for whom the policy holds.
+func TestShadowNobodyAsksOnAfterTheVerdict(t *testing.T) {
+	t.Parallel()
+	var running atomic.Int32
+	b := newBenchWith(t, strings.Replace(shadowPolicy, "enforce: off, answer: b", "enforce: 99%, answer: b", 1), func(d *decide.Deps) {
+		d.Grants = lookingUp{decidetest.NewGrants(), func(ctx context.Context) {
+			running.Add(1)
+			defer running.Add(-1)
+			<-ctx.Done()
+		}}
+	})
+	for range 20 {
+		if v := b.engine.Decide(t.Context(), viewerAt("lim/news", "k1")); v.Would != "" {
+			t.Fatal("the viewer is in the trial; want one for whom the policy holds")
+		}
+		if n := running.Load(); n > 0 {
+			t.Fatal("the check that would answer is still asked after the verdict")
+		}
 	}
 }

@@ -18,7 +18,7 @@ func (j *judgement) shadow(ctx context.Context) {
 	if v.Node == nil || v.Reason == access.Banned {
 		return
 	}
-	slot := j.slot()
+	slot := j.slot(ctx)
 	tried := slot >= enforcedUpTo(v.Node.Shadow) || v.Rule != nil && slot >= enforcedUpTo(v.Rule.Shadow)
 	limit := v.Limit >= 0 && v.Rule.Limit != nil && slot >= enforcedUpTo(v.Rule.Limit.Shadow)
 	v.Shadow = (tried || limit) && !j.ordersLimit
@@ -78,14 +78,28 @@ const everybody = 100
 
 // slot is where the viewer stands among a hundred, always the same: by his account, else by
 // what he is counted for without one. Who is enforced stays so when the share grows.
-func (j *judgement) slot() int {
+func (j *judgement) slot(ctx context.Context) int {
 	of := j.verdict.Subject
 	if of.IsZero() {
-		of = j.subject(j.req, welcome{})
+		of = j.subject(j.req, j.suspect(ctx))
 	}
 	h := j.deps.Keyer.Key("enforce", string(of[:]))
 	return int(binary.BigEndian.Uint32(h[:4]) % everybody)
 }
+
+// suspect is whose the token of a refused viewer is known to be, so that he stands where he stands
+// when he is let in.
+func (j *judgement) suspect(ctx context.Context) welcome {
+	if v := &j.verdict; !partly(v.Node.Shadow) && (v.Rule == nil || !partly(v.Rule.Shadow)) {
+		return welcome{} // it does not matter
+	}
+	if all := j.whose(ctx); len(all) > 0 {
+		return welcome{realm: all[0].check.Realm, user: all[0].user}
+	}
+	return welcome{}
+}
+
+func partly(shadow int) bool { return shadow > 0 && shadow < everybody }
 
 // answerBy gives the viewer the word of the check that answers in shadow.
 func (j *judgement) answerBy(ctx context.Context, c *check) {

@@ -1,6 +1,7 @@
 package decide_test
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -93,5 +94,42 @@ func TestShadowOrders(t *testing.T) {
 				t.Errorf("Decide = %s %s (%s), in shadow %t; want %s %s, %t", v.Outcome, v.Reason, v.Text, v.Shadow, tt.want, tt.reason, tt.shadow)
 			}
 		})
+	}
+}
+
+const sharePolicy = `
+version: 1
+defaults: {on_unavailable: deny}
+nodes:
+  web: {caller: nginx, from: [127.0.0.1]}
+clients:
+  partner: {ip: [203.0.113.9], sessions: 1, until: 2033-01-01}
+checks:
+  a: {type: http, url: "http://a.example/"}
+streams:
+  - {match: "half/*", auth: a, enforce: 50%}
+  - {match: "**", auth: allow, limit: {sessions: 2, enforce: off}}
+`
+
+// Whoever is let in by his account stands at the same place when he is refused.
+func TestShadowSharesHoldTheSameAccounts(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, sharePolicy)
+	in := 0
+	for i := range 24 {
+		user, tok := fmt.Sprint("u", i), fmt.Sprint("k", i)
+		b.upstream.Set("a.example", decidetest.Backend{Status: 200, Headers: map[string]string{"X-UserId": user}})
+		before := b.engine.Decide(t.Context(), viewerAt("half/news", tok)).Would != ""
+		b.upstream.Set("a.example", decidetest.Backend{Status: 403})
+		after := b.engine.Decide(t.Context(), viewerAt("half/film", tok)).Would != ""
+		if before != after {
+			t.Errorf("%s is in the trial: %t; when he is refused: %t", user, before, after)
+		}
+		if before {
+			in++
+		}
+	}
+	if in == 0 || in == 24 {
+		t.Errorf("%d of 24 are in the trial; want about half", in)
 	}
 }

@@ -20,7 +20,8 @@ func (j *judgement) shadow(ctx context.Context) {
 	}
 	slot := j.slot(ctx)
 	tried := slot >= enforcedUpTo(v.Node.Shadow) || v.Rule != nil && slot >= enforcedUpTo(v.Rule.Shadow)
-	limit := v.Limit >= 0 && v.Rule.Limit != nil && slot >= enforcedUpTo(v.Rule.Limit.Shadow)
+	// A client's cap is its own, not the rule's.
+	limit := v.Limit >= 0 && v.Reason != access.Client && v.Rule.Limit != nil && slot >= enforcedUpTo(v.Rule.Limit.Shadow)
 	v.Shadow = (tried || limit) && !j.ordersLimit
 	if !tried || v.Reason == access.Overridden || v.Outcome != access.Allow && j.ordersForbid(ctx) {
 		return

@@ -133,3 +133,14 @@ func TestShadowSharesHoldTheSameAccounts(t *testing.T) {
 		t.Errorf("%d of 24 are in the trial; want about half", in)
 	}
 }
+
+// A partner's cap is his own: it holds where the rule's limit is tried out.
+func TestShadowLeavesAClientsCap(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, sharePolicy)
+	r := viewerAt("news", "")
+	r.IP = netip.MustParseAddr("203.0.113.9")
+	if v := b.engine.Decide(t.Context(), r); v.Limit != 1 || v.Shadow {
+		t.Errorf("client: limit %d, in shadow %t; want his cap of 1, enforced", v.Limit, v.Shadow)
+	}
+}

@@ -104,7 +104,7 @@ func (f *accountFlags) password(app App, user string, e *pgstore.SubscriberEdit,
 	if f.PasswordStdin {
 		file = "-"
 	}
-	password := ""
+	var password string
 	switch {
 	case f.GeneratePassword && file != "" || f.PasswordStdin && f.PasswordFile != "":
 		return errors.New("choose one of --password-file, --password-stdin and --generate-password")

@@ -53,6 +53,7 @@ func BenchmarkGrants(b *testing.B) {
 	_, w := granting(b, 1)
 	var n atomic.Uint32
 	b.SetParallelism(32)
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			i := n.Add(1)

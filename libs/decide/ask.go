@@ -89,11 +89,9 @@ func (c *check) patience() time.Duration {
 // flight names questions that one answer serves: the same to the upstream, and for the same
 // grant.
 func (c *check) flight(req *access.Request, of For, due bool) string {
-	key := ""
+	key := req.Query
 	if k, ok := c.middleware.(middleware.Keyed); ok {
 		key = k.Key(req)
-	} else {
-		key = fmt.Sprintf("%s %s %s", req.ID, req.Query, req.Key)
 	}
 	return fmt.Sprintf("%s/%s/%d:%s/%s/%t/%s", c.Name, of.Who, len(of.Stream), of.Stream, of.IP, due, key)
 }

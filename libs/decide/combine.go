@@ -82,16 +82,17 @@ func (j *judgement) askAll(ctx context.Context, enough string) []said {
 	ctx, cancel := keepTime(ctx)
 	defer cancel()
 	spares := func(c *check) bool { return h.spares(c) && !j.orders.Speaks(c.Name) }
-	if enough == yes && slices.ContainsFunc(cs, spares) {
+	switch {
+	case enough == yes && slices.ContainsFunc(cs, spares):
 		for i, c := range cs {
 			out[i] = said{check: c, result: notNeeded}
 			if spares(c) {
 				out[i] = j.ask(ctx, c, h)
 			}
 		}
-	} else if len(cs) == 1 {
+	case len(cs) == 1:
 		out[0] = j.word(ctx, cs[0], h)
-	} else {
+	default:
 		var wg sync.WaitGroup
 		for i, c := range cs {
 			wg.Go(func() {

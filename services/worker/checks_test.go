@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,6 +32,31 @@ func (s *shelf) PutChecks(_ context.Context, _ string, rows []pgstore.CheckStatu
 	return nil
 }
 
+// stored is how often rows were put, and the last of them.
+func (s *shelf) stored() (puts int, rows []pgstore.CheckStatus) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.puts, s.rows
+}
+
+// lines is a log that is read while it is written.
+type lines struct {
+	mu  sync.Mutex // guards buf
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
 func (s *shelf) states() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,12 +70,13 @@ func (s *shelf) states() string {
 func TestBoardTellsWhenAStateChanges(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		var log lines
 		portal, site := &policy.Check{Name: "portal", Type: "ministra"}, &policy.Check{Name: "site", Type: "securetoken"}
-		p := &policy.Snapshot{Checks: map[string]*policy.Check{"portal": portal, "site": site}}
+		var p atomic.Pointer[policy.Snapshot]
+		p.Store(&policy.Snapshot{Checks: map[string]*policy.Check{"portal": portal, "site": site}})
 		store, reg := new(shelf), prometheus.NewRegistry()
 		b := &board{
-			worker: "w1", store: store, snapshot: func() *policy.Snapshot { return p }, log: slog.New(slog.NewTextHandler(&log, nil)),
+			worker: "w1", store: store, snapshot: p.Load, log: slog.New(slog.NewTextHandler(&log, nil)),
 			metrics: newMetrics("w1", reg), now: time.Now, checks: map[string]*standing{},
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -93,16 +120,17 @@ func TestBoardTellsWhenAStateChanges(t *testing.T) {
 		if got := log.String(); strings.Count(got, "it answered 500") != 2 || !strings.Contains(got, "check answers again") {
 			t.Errorf("the lines are\n%s", got)
 		}
-		row := store.rows[0]
+		before, rows := store.stored()
+		row := rows[0]
 		if row.Asked != 106 || row.Yes != 101 || row.No != 1 || row.Unavailable != 5 || row.P50 == 0 || row.P99 < 90 {
 			t.Errorf("stored %+v", row)
 		}
-		before := store.puts
 		pass(time.Minute)
-		if n := store.puts - before; n < 10 || n > 13 {
+		after, _ := store.stored()
+		if n := after - before; n < 10 || n > 13 {
 			t.Errorf("stored %d times in a minute without a change, want every 5s", n)
 		}
-		delete(p.Checks, "portal")
+		p.Store(&policy.Snapshot{Checks: map[string]*policy.Check{"site": site}})
 		pass(time.Second)
 		expect("site idle", 3)
 		families, err := reg.Gather()

@@ -34,8 +34,7 @@ func (c *client) fits(v *viewer, stream string) bool {
 			return false
 		}
 	}
-	switch {
-	case len(c.UA) > 0 && !c.lists.hit("ua", v):
+	if len(c.UA) > 0 && !c.lists.hit("ua", v) {
 		return false
 	}
 	return len(c.Streams) == 0 || slices.ContainsFunc(c.Streams, func(g *match.Glob) bool { return g.Match(stream) })

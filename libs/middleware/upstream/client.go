@@ -142,8 +142,7 @@ func (c *Client) send(ctx context.Context, r *nethttp.Request, reads bool) (*Rep
 		return reply, err
 	}
 	if !reads && (c.opts.ExpectBody == "" || !reply.Allowed) {
-		drain(resp.Body)
-		return reply, nil
+		return reply, c.unread(ctx, resp, reply)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody+1))
 	switch {
@@ -159,6 +158,19 @@ func (c *Client) send(ctx context.Context, r *nethttp.Request, reads bool) (*Rep
 	}
 	reply.Answer = c.expected(reply.Answer, body)
 	return reply, nil
+}
+
+// unread is the end of an answer whose body does not matter, unless it is a page.
+func (c *Client) unread(ctx context.Context, resp *nethttp.Response, reply *Reply) error {
+	defer drain(resp.Body)
+	if !reply.Allowed {
+		return nil
+	}
+	page, err := c.isPage(ctx, resp)
+	if page {
+		reply.Answer = Refusal("a web page answered in the place of the backend; expect_header or expect_body can say what a yes looks like")
+	}
+	return err
 }
 
 // drain reads what little is left, so that the connection can be used again. A

@@ -178,6 +178,23 @@ func (s *Suite[O, D]) redirects(t *testing.T) {
 func (s *Suite[O, D]) captive(t *testing.T) {
 	t.Parallel()
 	b := newRawBackend(t, say("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: "+strconv.Itoa(len(s.Yes))+"\r\n\r\n"+s.Yes))
+	t.Run("nothing is expected", func(t *testing.T) {
+		t.Parallel()
+		const page = "<!DOCTYPE html>\n<html><body>Please sign in</body></html>"
+		b := newRawBackend(t, say("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: "+strconv.Itoa(len(page))+"\r\n\r\n"+page))
+		a, err := s.open(t, s.options("http://"+b.address)).Ask(t.Context(), request())
+		if a.Allowed || !s.Reads && (err != nil || !strings.Contains(a.Text, "web page")) {
+			t.Errorf("Ask = %+v, %v, want a no that says what answered", a, err)
+		}
+	})
+	t.Run("a page of the backend's own", func(t *testing.T) {
+		t.Parallel()
+		answer := "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nX-UserId: alice\r\nContent-Length: 6\r\n\r\n<html>"
+		b := newRawBackend(t, say(answer))
+		if a, err := s.open(t, s.options("http://"+b.address)).Ask(t.Context(), request()); !s.Reads && (err != nil || !a.Allowed || a.User != "alice") {
+			t.Errorf("Ask = %+v, %v, want alice", a, err)
+		}
+	})
 	for name, expect := range map[string]func(O){
 		"expect_header":            func(o O) { o.Common().ExpectHeader = "X-UserId" },
 		"expect_header with value": func(o O) { o.Common().ExpectHeader = "Content-Type: application/json" },

@@ -26,13 +26,11 @@ func (e *Engine) compileClients() {
 
 // fits says whether the question is the client's: all that it is known by must hold.
 func (c *client) fits(v *viewer, stream string) bool {
-	switch {
-	case len(c.Tokens) > 0 && !c.lists.hit("token", v):
+	if len(c.Tokens) > 0 && !c.lists.hit("token", v) {
 		return false
-	case len(c.IPs) > 0 || !c.Network.Empty():
-		if !c.lists.hit("ip", v) && !c.lists.hit("network", v) {
-			return false
-		}
+	}
+	if (len(c.IPs) > 0 || !c.Network.Empty()) && !c.lists.hit("ip", v) && !c.lists.hit("network", v) {
+		return false
 	}
 	if len(c.UA) > 0 && !c.lists.hit("ua", v) {
 		return false

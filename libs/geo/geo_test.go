@@ -2,7 +2,6 @@ package geo_test
 
 import (
 	"bytes"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -157,7 +156,7 @@ func FuzzLookup(f *testing.F) {
 	good := database(f, old, map[string]mmdbtype.Map{"1.0.0.0/8": iso("DE"), "2.0.0.0/8": as(1, "x")})
 	f.Add(good, []byte{1, 1, 1, 1})
 	f.Add(good[:len(good)/2], []byte{1, 1, 1, 1})
-	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
+	quiet := slog.New(slog.DiscardHandler)
 	f.Fuzz(func(t *testing.T, content, ip []byte) {
 		path := filepath.Join(t.TempDir(), "x.mmdb")
 		write(t, path, content, time.Hour)

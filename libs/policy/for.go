@@ -82,7 +82,12 @@ func (c *compiler) forWhom(at path, f *fileFor) *For {
 		}
 	}
 	if f.Token != nil {
-		whole, err := regexp.Compile(`^(?:` + *f.Token + `)$`)
+		// By itself first: one such as `a)|(b` would close the group that we put around it.
+		_, err := regexp.Compile(*f.Token)
+		var whole *regexp.Regexp
+		if err == nil {
+			whole, err = regexp.Compile(`^(?:` + *f.Token + `)$`)
+		}
 		if err != nil {
 			// The error repeats the pattern with what we put around it.
 			c.errorf(at.sub("token"), "", "%q is no regular expression (RE2), such as [0-9a-f]{32}", *f.Token)

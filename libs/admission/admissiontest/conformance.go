@@ -28,7 +28,17 @@ type Harness interface {
 
 // Run checks that a ledger keeps the contract of admission.Ledger; open gives a fresh, empty one.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
-	for name, test := range map[string]func(*testing.T, *tester){
+	RunEnforced(t, open)
+	run(t, open, map[string]func(*testing.T, *tester){
+		"a limit in shadow touches nobody and says so":  testShadow,
+		"shadow and enforcement don't see each other":   testShadowBeside,
+		"in shadow only whom enforcement leaves counts": testShadowCounts,
+	})
+}
+
+// RunEnforced is Run for a ledger that knows no limits that are tried out.
+func RunEnforced(t *testing.T, open func(t *testing.T) Harness) {
+	run(t, open, map[string]func(*testing.T, *tester){
 		"an open takes a seat and writes one row":            testOpen,
 		"refuse keeps the first and names the holders":       testRefuse,
 		"evict_oldest takes the oldest seat and bars it":     testEvict,
@@ -44,12 +54,14 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		"a denial takes no seat and may end a session":       testAudit,
 		"an unknown viewer keeps the running session":        testKeep,
 		"a lowered limit is judged again":                    testLowered,
-		"a limit in shadow touches nobody and says so":       testShadow,
-		"shadow and enforcement don't see each other":        testShadowBeside,
-		"in shadow only whom enforcement leaves counts":      testShadowCounts,
 		"items of one batch act one after another":           testBatch,
 		"one bad item never fails its neighbours":            testBadItem,
-	} {
+	})
+}
+
+func run(t *testing.T, open func(t *testing.T) Harness, tests map[string]func(*testing.T, *tester)) {
+	t.Helper()
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, &tester{T: t, Harness: open(t)})

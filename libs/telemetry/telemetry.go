@@ -40,7 +40,8 @@ type Telemetry struct {
 	stop     func(context.Context) error
 }
 
-// Start reads USHER_LOG_LEVEL and OTEL_* and starts what they ask for. The error
+// Start reads USHER_LOG_LEVEL and OTEL_* and starts what they ask for. It silences the standard
+// logger of the process. The error
 // names the variable that could not be used.
 func Start(ctx context.Context, service, version string) (*Telemetry, error) {
 	level := new(slog.LevelVar)
@@ -60,6 +61,9 @@ func Start(ctx context.Context, service, version string) (*Telemetry, error) {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		t.Log.Warn("opentelemetry", slog.Any(Error, err))
 	}))
+	// net/http prints what a backend sent out of turn on the standard logger, with its bytes; so
+	// might others. Nothing of ours writes there.
+	slog.SetDefault(slog.New(slog.DiscardHandler))
 	return t, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log" //nolint:depguard // the standard logger is what is tested
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -229,4 +230,21 @@ func TestOneNameWithTwoLabelSetsIsAMistake(t *testing.T) {
 	m := telemetry.BusServed()
 	m.Labels = nil
 	telemetry.NewCounter(reg, m)
+}
+
+// What a library prints may hold what a backend sent, or a viewer.
+func TestTheStandardLoggerIsSilent(t *testing.T) {
+	quiet(t)
+	var printed bytes.Buffer
+	log.SetOutput(&printed)
+	tel, err := telemetry.Start(t.Context(), "test", "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tel.Stop(context.Background()) })
+	log.Print("Unsolicited response received on idle HTTP channel")
+	slog.Info("the same by the default logger")
+	if printed.Len() > 0 {
+		t.Errorf("the standard logger printed %q", &printed)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"usher.internal/libs/access"
+	"usher.internal/libs/condition"
 	"usher.internal/libs/directive"
 	"usher.internal/libs/geo"
 	"usher.internal/libs/policy"
@@ -22,6 +23,7 @@ type judgement struct {
 	place   geo.Place // of the viewer's address
 	trail   *trail
 	verdict Verdict
+	facts   *condition.Facts // what expressions see; nil until the first one is asked
 	// verifiers and upstreams are the rule's checks that are for this question.
 	verifiers, upstreams []*check
 	// unknown says that a check was away, and grace did not know the viewer.
@@ -38,6 +40,10 @@ type judgement struct {
 	orders *directive.Set
 	seen   directive.Viewer
 	ruling *directive.Directive
+	// authed says that it was the rule's auth that decided, and nothing before it.
+	authed bool
+	// number is the limit that a check gave with its yes, 0 for none.
+	number int
 	// acceptedBy is the check that let the viewer in, "" if none did alone.
 	acceptedBy string
 	// accounts are whom the checks of `all` took the viewer for: he is counted as one of them, and
@@ -93,6 +99,7 @@ var stages = [...]func(*judgement, context.Context) bool{
 	(*judgement).client,
 	(*judgement).lists,
 	(*judgement).domain,
+	(*judgement).ownRules,
 	(*judgement).askEarly,
 	(*judgement).auth,
 }
@@ -102,6 +109,7 @@ var stages = [...]func(*judgement, context.Context) bool{
 var afterwards = [...]func(*judgement, context.Context) bool{
 	(*judgement).userBans,
 	(*judgement).userOverrides,
+	(*judgement).userRules,
 	(*judgement).limitOverride,
 }
 
@@ -139,7 +147,8 @@ func (j *judgement) publish(context.Context) bool {
 
 // find looks for the rule; without one nobody gets in.
 func (j *judgement) find(context.Context) bool {
-	found := j.snapshot.Rule(j.req.Stream)
+	var failed error
+	found := j.snapshot.RuleWhere(j.req.Stream, func(r *policy.Rule) bool { return j.applies(r, &failed) })
 	if found == nil {
 		j.trail.add("rule", "none", "")
 		if j.ruling != nil {
@@ -150,12 +159,19 @@ func (j *judgement) find(context.Context) bool {
 		return true
 	}
 	j.rule, j.verdict.Rule, j.verdict.targets = j.rules[found], found, found.OnDeny
+	if failed != nil {
+		// The next rule may be a milder one, so that nobody is let in by it.
+		j.trail.add("when", failedResult, found.Name())
+		j.verdict.deny(access.DenyRule, "whether the rule "+found.Name()+" is for this question could not be told: its when failed", "")
+		return true
+	}
 	j.trail.add("rule", "match", found.Name())
 	return false
 }
 
 // auth asks the rule's checks.
 func (j *judgement) auth(ctx context.Context) bool {
+	j.authed = true
 	switch j.rule.Auth {
 	case policy.AuthAllow:
 		j.trail.add("auth", yes, "")

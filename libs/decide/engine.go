@@ -55,6 +55,9 @@ type Deps struct {
 	Tracer   trace.Tracer
 	// Observe is told how each check ended for each question and how long it took.
 	Observe func(check, result string, d time.Duration)
+	// Failed is told of each own rule, or condition of a rule or limit, whose expression gave no
+	// answer: by the rule's name, or the condition's place.
+	Failed func(rule string)
 	// Asked is told of each time that a verifier judged or a middleware was really asked:
 	// neither of answers that several questions share, but once, nor of grants.
 	Asked func(Asking)
@@ -104,6 +107,9 @@ func (d Deps) withDefaults() Deps {
 	if d.Tracer == nil {
 		d.Tracer = noop.NewTracerProvider().Tracer("")
 	}
+	if d.Failed == nil {
+		d.Failed = func(string) {}
+	}
 	if d.Observe == nil {
 		d.Observe = func(string, string, time.Duration) {}
 	}
@@ -119,9 +125,11 @@ type Engine struct {
 	deps     Deps
 	snapshot *policy.Snapshot
 	networks map[string]*network.List
-	checks   map[string]*check
-	rules    map[*policy.Rule]*rule
-	clients  []client // in the policy's order
+	// Own rules of all streams that do not read the user, and those that do.
+	ownBefore, ownAfter ownRules
+	checks              map[string]*check
+	rules               map[*policy.Rule]*rule
+	clients             []client // in the policy's order
 	// clientTokens says that a client is known by a token.
 	clientTokens bool
 	aliaser      aliasing // nil: names that the policy does not know are the streams' own
@@ -147,6 +155,7 @@ func New(s *policy.Snapshot, d Deps) (*Engine, error) {
 		checks:  map[string]*check{}, rules: map[*policy.Rule]*rule{},
 	}
 	errs := e.openNetworks()
+	e.ownBefore, e.ownAfter = own(s.Own, false), own(s.Own, true)
 	for _, name := range slices.Sorted(maps.Keys(s.Checks)) {
 		c := s.Checks[name]
 		opened, err := open(c, &e.deps)

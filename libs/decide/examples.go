@@ -46,6 +46,7 @@ func (e *Engine) runExample(ctx context.Context, x *policy.Example) (config.Prob
 	own := *e // same checks and rules, other stores and clock
 	own.deps.Claims, own.deps.Known, own.deps.Grants = agreeing{}, nothing{}, nothing{}
 	own.deps.Subscribers = unasked{asked: &asked}
+	own.deps.Failed = func(string) {}
 	own.deps.Observe, own.deps.Asked = func(string, string, time.Duration) {}, func(Asking) {}
 	own.flights = new(middleware.Flights[said])
 	if own.aliaser != nil {

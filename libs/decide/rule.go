@@ -21,6 +21,8 @@ type rule struct {
 	verifiers   []*check // in the order of auth, own subscribers among them
 	upstreams   []*check
 	choosy      bool // a check has for:
+	// Own rules that do not read the user, and those that do.
+	ownBefore, ownAfter ownRules
 }
 
 // number is the limit that a check's number is: 0 where the policy's own counts and not the
@@ -41,7 +43,10 @@ type lists struct {
 }
 
 func (e *Engine) compile(r *policy.Rule) (*rule, error) {
-	out := &rule{Rule: r, allow: e.lists(r.Allow), deny: e.lists(r.Deny)}
+	out := &rule{
+		Rule: r, allow: e.lists(r.Allow), deny: e.lists(r.Deny),
+		ownBefore: own(r.Own, false), ownAfter: own(r.Own, true),
+	}
 	out.listed = !r.Allow.Empty() || !r.Deny.Empty()
 	for _, d := range r.Domains {
 		out.domains = append(out.domains, hostName(d))

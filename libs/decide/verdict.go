@@ -97,16 +97,17 @@ func (v *Verdict) deny(reason access.Reason, text, location string) {
 }
 
 // allow makes the verdict an allow for whom w names.
-func (e *Engine) allow(v *Verdict, req *access.Request, reason access.Reason, text string, w welcome) {
+func (j *judgement) allow(v *Verdict, req *access.Request, reason access.Reason, text string, w welcome) {
 	if text == "" {
 		text = reason.Text()
 	}
 	v.Outcome, v.Reason, v.Text = access.Allow, reason, text
 	v.Realm, v.User, v.Device, v.SessionName = w.realm, w.user, w.device, w.name
 	v.Unavailable = w.unavailable
-	v.Subject = e.subject(req, w)
-	v.Limit, v.Mode = limit(v.Rule.Limit, w)
-	v.Lease = e.lease(v, w)
+	j.number = w.sessions
+	v.Subject = j.subject(req, w)
+	v.Limit, v.Mode = limit(j.counts(v.Rule.Limit, w), w)
+	v.Lease = j.lease(v, w)
 	v.Seat = max(v.Lease+v.Lease/10, v.Node.Idle, v.Node.Hold) + seatMargin
 	if v.Node.Rechecks {
 		v.Seat += v.Node.Idle // its next sign of life comes when the lease is over

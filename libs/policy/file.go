@@ -15,6 +15,7 @@ type file struct {
 	Checks    map[string]*config.Raw  `yaml:"checks"`
 	Aliases   *fileAliases            `yaml:"aliases"`
 	Clients   map[string]*fileClient  `yaml:"clients"`
+	Rules     []*fileOwn              `yaml:"rules"`
 	Streams   []*fileRule             `yaml:"streams"`
 	Retention fileRetention           `yaml:"retention"`
 }
@@ -107,6 +108,8 @@ type fileClient struct {
 
 type fileRule struct {
 	Match         string            `yaml:"match"`
+	When          *string           `yaml:"when"`
+	Rules         []*fileOwn        `yaml:"rules"`
 	Allow         fileLists         `yaml:"allow"`
 	Deny          fileLists         `yaml:"deny"`
 	Domains       []string          `yaml:"domains"`

@@ -47,7 +47,7 @@ func (c *compiler) limit(at path, f *fileLimits) *Limit {
 		l.Mode = choice(c, at.sub("mode"), one.Mode, access.EvictOldest, access.EvictOldest, access.RefuseNew)
 	}
 	if one.When != nil {
-		c.errorf(at.sub("when"), "", "is not in this version yet; leave it out")
+		l.When = c.expression(at.sub("when"), *one.When)
 	}
 	if one.Scope != nil {
 		c.errorf(at.sub("scope"), "", "is not in this version yet; leave it out: a limit counts all sessions of the user")

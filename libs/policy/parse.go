@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"usher.internal/libs/access"
+	"usher.internal/libs/condition"
 	"usher.internal/libs/config"
 )
 
@@ -51,7 +52,8 @@ type compiler struct {
 	malformed config.Problems // what did not decode
 	problems  config.Problems
 	warnings  config.Problems
-	lost      bool // too many problems
+	language  *condition.Language // of expressions; made when the first one is met
+	lost      bool                // too many problems
 }
 
 // path leads to a value: keys and indexes.
@@ -74,6 +76,7 @@ func (c *compiler) compile(f *file) {
 	c.answers(f.Nodes)
 	c.aliases(f.Aliases)
 	c.clients(f.Clients)
+	c.snapshot.Own = c.own(path{"rules"}, f.Rules)
 	c.rules(f.Streams)
 	if len(c.problems)+len(c.malformed) == 0 {
 		c.warn()

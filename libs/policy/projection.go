@@ -16,14 +16,16 @@ import (
 // secrets, no tokens and no checks. Nodes are sorted by name, streams are in the
 // file's order.
 func (s *Snapshot) Projections() map[string]*usherv1.Projection {
-	machines := slices.ContainsFunc(s.Clients, func(c *Client) bool { return len(c.Tokens) == 0 })
+	// Machines and own rules that may let in on any stream who brings no token.
+	bare := slices.ContainsFunc(s.Clients, func(c *Client) bool { return len(c.Tokens) == 0 }) ||
+		slices.ContainsFunc(s.Own, (*Own).tokenless)
 	playlists := s.playlists()
 	denials := &denialViews{known: map[string]int32{}}
 	streams := make([]*usherv1.StreamView, len(s.Rules))
 	for i, r := range s.Rules {
 		streams[i] = r.view()
 		streams[i].OnDeny = denials.number(r.OnDeny)
-		streams[i].Tokenless = streams[i].Tokenless || machines
+		streams[i].Tokenless = streams[i].Tokenless || bare
 	}
 	edges := map[string]string{"": nats.AnyProjectionKey}
 	for _, n := range s.Nodes {
@@ -87,6 +89,7 @@ func (r *Rule) view() *usherv1.StreamView {
 		Upstream:      r.Upstream(),
 		Tokenless:     r.Tokenless(),
 		Shadow:        r.Shadow > 0,
+		Conditional:   r.When != nil,
 	}
 }
 

@@ -24,6 +24,8 @@ func (c *compiler) rule(at path, i int, f *fileRule) *Rule {
 	d := c.snapshot.Defaults
 	r := &Rule{
 		Index: i, Line: c.doc.Problem("", at...).Line,
+		When:             c.before(at.sub("when"), f.When),
+		Own:              c.own(at.sub("rules"), f.Rules),
 		Allow:            c.lists(at.sub("allow"), f.Allow),
 		Deny:             c.lists(at.sub("deny"), f.Deny),
 		Domains:          c.domains(at.sub("domains"), f.Domains),

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"usher.internal/libs/access"
+	"usher.internal/libs/condition"
 	"usher.internal/libs/match"
 )
 
@@ -22,6 +23,7 @@ type Snapshot struct {
 	Checks    map[string]*Check
 	Aliases   *Aliases  // nil: streams are asked for by their own names
 	Clients   []*Client // in the file's order: the first that fits counts
+	Own       []*Own    // the operator's own rules for all streams, in the file's order
 	Rules     []*Rule   // in the file's order: first match wins
 	Retention Retention
 	// Warnings are what `usher policy check` tells besides errors.
@@ -124,6 +126,10 @@ type Rule struct {
 	// Index in the file, from 0, and Line of the entry.
 	Index, Line int
 	Match       *match.Glob
+	// When says with Match whether the rule is the stream's, nil for always. It never reads the user.
+	When *condition.Expr
+	// Own are the operator's own rules for these streams, after those of the snapshot.
+	Own         []*Own
 	Allow, Deny Lists
 	// Domains may embed the player; empty means any. "*.x" is any depth below x, not x.
 	// DenyEmptyReferer refuses who does not say which page he comes from.
@@ -164,10 +170,13 @@ func (r *Rule) Upstream() bool {
 }
 
 // Tokenless says whether the rule may let a viewer in who brings no token: by
-// auth: allow, by an allow list, by a middleware, which judges the whole query, or by a
+// auth: allow, by an allow list, by an own rule, by a middleware, which judges the whole query, or by a
 // verifier whose proof stands in the address.
 func (r *Rule) Tokenless() bool {
-	if r.Allow.tokenless() || r.Shadow > 0 {
+	if r.When != nil && r.When.NeedsToken() {
+		return false
+	}
+	if r.Allow.tokenless() || r.Shadow > 0 || slices.ContainsFunc(r.Own, (*Own).tokenless) {
 		return true
 	}
 	switch r.Auth {
@@ -212,6 +221,8 @@ type Limit struct {
 	// Shadow is for how many of a hundred subjects the limit is only tried out: they take seats
 	// beyond it.
 	Shadow int
+	// When says whether the limit counts, nil for always. It may read the user.
+	When *condition.Expr
 }
 
 // Retention of stored rows.

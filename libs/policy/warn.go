@@ -24,7 +24,7 @@ func (c *compiler) warn() {
 	for i, r := range c.snapshot.Rules {
 		at := path{"streams", i}
 		c.warnMatch(at.sub("match"), r)
-		if j := index.Shadows(i, anyRule); j >= 0 {
+		if j := index.Shadows(i, func(j int) bool { return c.snapshot.Rules[j].When == nil }); j >= 0 {
 			c.warnf(at, "is never reached: %s in line %d comes first and matches all that it does",
 				c.snapshot.Rules[j].Name(), c.snapshot.Rules[j].Line)
 		}
@@ -79,21 +79,27 @@ func (c *compiler) regions(at path, r *Rule) {
 		list *Lists
 	}{{"allow", &r.Allow}, {"deny", &r.Deny}} {
 		if len(l.list.Country) > 0 {
-			c.region(at.sub(l.key, "country"))
+			c.region(at.sub(l.key, "country"), blindList)
 		}
 		if len(l.list.ASN) > 0 {
-			c.region(at.sub(l.key, "asn"))
+			c.region(at.sub(l.key, "asn"), blindList)
 		}
 	}
 }
 
-func (c *compiler) region(at path) {
+// What lists and expressions do without a database.
+const (
+	blindList = "without a country database it matches nothing (usher up --geoip)"
+	blindExpr = "without a country database country and org are \"\" and asn is 0 (usher up --geoip)"
+)
+
+func (c *compiler) region(at path, text string) {
 	if len(c.snapshot.Located) > maxReported {
 		return
 	}
 	p := c.doc.Problem("", at...)
 	p.Warning = true
-	p.Message = sentence(p.Path, "without a country database it matches nothing (usher up --geoip)")
+	p.Message = sentence(p.Path, text)
 	if len(c.snapshot.Located) == maxReported {
 		p.Message = "there are more rules that need a country database"
 	}
@@ -160,9 +166,6 @@ func (c *compiler) warnSilent(at path, l *Limit, nodes string, hold config.Durat
 	c.warnf(at, "is reached from %s, where nobody says that a viewer has left: %s that cannot be told to be one device's %s for up to %s (hold)",
 		nodes, zaps, effect, hold)
 }
-
-// anyRule is for rules that always hold.
-func anyRule(int) bool { return true }
 
 // namelessChecks are the checks by which a viewer can come in without a user.
 func namelessChecks(r *Rule) string {

@@ -157,6 +157,8 @@ const (
 	Repeated = "repeated"
 	// Check is the name of a verifier or middleware as the policy names it.
 	Check = "check"
+	// Rule is the name of an own rule, or the place of a condition in the policy (streams[2].when).
+	Rule = "rule"
 	// State is the state of a check: idle, up, failing, open.
 	State = "state"
 	// Worker is the name of a worker.
@@ -241,6 +243,12 @@ func WorkerPolicyRejected() Metric {
 func WorkerPolicyRevision() Metric {
 	return Metric{Name: "usher_worker_policy_revision", Labels: []string{Worker},
 		Help: "The policy revision in force, by worker."}
+}
+
+// WorkerRuleFailures counts expressions of the policy that gave no answer, by the rule's name.
+func WorkerRuleFailures() Metric {
+	return Metric{Name: "usher_worker_rule_failures_total", Labels: []string{Rule},
+		Help: "Expressions of the policy that gave no answer (too costly, or a division by zero), by the rule's name: it denies, or does not allow."}
 }
 
 // WorkerPolicyBlind says, by worker, whether the policy looks at countries or operators of

@@ -26,6 +26,7 @@ type metrics struct {
 	policyRejected *prometheus.CounterVec
 	policy         *prometheus.GaugeVec
 	blind          *prometheus.GaugeVec
+	ruleFailures   *prometheus.CounterVec
 	keys           *prometheus.GaugeVec
 }
 
@@ -44,6 +45,7 @@ func newMetrics(worker string, reg prometheus.Registerer) *metrics {
 		policyRejected: telemetry.NewCounter(reg, telemetry.WorkerPolicyRejected()),
 		policy:         telemetry.NewGauge(reg, telemetry.WorkerPolicyRevision()),
 		blind:          telemetry.NewGauge(reg, telemetry.WorkerPolicyBlind()),
+		ruleFailures:   telemetry.NewCounter(reg, telemetry.WorkerRuleFailures()),
 		keys:           telemetry.NewGauge(reg, telemetry.WorkerKeysFetched()),
 	}
 }
@@ -102,6 +104,9 @@ func (m *metrics) committed(items int, took time.Duration, err error) {
 	m.commitSeconds.WithLabelValues(result).Observe(took.Seconds())
 	m.commitItems.WithLabelValues().Observe(float64(items))
 }
+
+// ruleFailed is decide.Deps.Failed.
+func (m *metrics) ruleFailed(rule string) { m.ruleFailures.WithLabelValues(rule).Inc() }
 
 func (m *metrics) policyBlind(blind bool) {
 	value := 0.0

@@ -110,7 +110,7 @@ func (s *Service) assemble() {
 		Directives: s.directives.book.Set,
 		Keyer:      s.deps.Keyer, Claims: s.deps.Claims, Known: s.deps.Known, Grants: s.deps.Grants,
 		Subscribers: s.deps.Subscribers, Passwords: subscriber.NewPasswords(s.deps.Keyer), HTTP: s.deps.HTTP,
-		Log: s.log, Now: s.deps.Now, Tracer: tracer, Observe: m.checked,
+		Log: s.log, Now: s.deps.Now, Tracer: tracer, Failed: m.ruleFailed, Observe: m.checked,
 		Keys: new(jwt.Memory), Fetched: m.keysFetched,
 	}
 	s.board = &board{

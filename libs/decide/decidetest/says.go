@@ -31,7 +31,7 @@ var deciders = []struct{ step, text string }{
 }
 
 // around are the steps that stand around the engine's own and decide nothing.
-var around = map[string]bool{"edge to worker": true, "seat": true, "grants": true}
+var around = map[string]bool{"edge to worker": true, "seat": true, "grants": true, "limit when": true}
 
 // SaysWho holds a decision to what every decision must tell an operator: the last step names
 // the check, rule, list, directive or limit that decided, and the text (unless it is not shown

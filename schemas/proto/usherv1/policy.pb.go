@@ -549,8 +549,11 @@ type StreamView struct {
 	Upstream      bool                   `protobuf:"varint,6,opt,name=upstream,proto3" json:"upstream,omitempty"` // asks a middleware: one attempt inside the budget, not two
 	// The rule may let a viewer in who brings no token (auth: allow, an allow list, or a
 	// check that works without one), so that such a question must reach a worker.
-	Tokenless     bool  `protobuf:"varint,7,opt,name=tokenless,proto3" json:"tokenless,omitempty"`
-	Shadow        bool  `protobuf:"varint,30,opt,name=shadow,proto3" json:"shadow,omitempty"`               // the rule is tried out: nobody is refused here for having been evicted
+	Tokenless bool `protobuf:"varint,7,opt,name=tokenless,proto3" json:"tokenless,omitempty"`
+	Shadow    bool `protobuf:"varint,30,opt,name=shadow,proto3" json:"shadow,omitempty"` // the rule is tried out: nobody is refused here for having been evicted
+	// The rule has a condition that an edge cannot judge: a stream's rule is one of those that
+	// match up to and with the first without.
+	Conditional   bool  `protobuf:"varint,13,opt,name=conditional,proto3" json:"conditional,omitempty"`
 	OnDeny        int32 `protobuf:"varint,12,opt,name=on_deny,json=onDeny,proto3" json:"on_deny,omitempty"` // number of an entry of Projection.on_deny, from 1; 0 none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -642,6 +645,13 @@ func (x *StreamView) GetShadow() bool {
 	return false
 }
 
+func (x *StreamView) GetConditional() bool {
+	if x != nil {
+		return x.Conditional
+	}
+	return false
+}
+
 func (x *StreamView) GetOnDeny() int32 {
 	if x != nil {
 		return x.OnDeny
@@ -706,7 +716,7 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"no_headers\x18\x1e \x01(\bR\tnoHeaders\x12\x1a\n" +
 	"\bupstream\x18! \x01(\bR\bupstream\x12\x16\n" +
 	"\x06shadow\x18  \x01(\bR\x06shadow\x12\x1a\n" +
-	"\brechecks\x18\x1f \x01(\bR\brechecks\"\x93\x02\n" +
+	"\brechecks\x18\x1f \x01(\bR\brechecks\"\xb5\x02\n" +
 	"\n" +
 	"StreamView\x12\x14\n" +
 	"\x05match\x18\x01 \x01(\tR\x05match\x12%\n" +
@@ -716,7 +726,8 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"\x0egrace_known_ms\x18\x05 \x01(\x03R\fgraceKnownMs\x12\x1a\n" +
 	"\bupstream\x18\x06 \x01(\bR\bupstream\x12\x1c\n" +
 	"\ttokenless\x18\a \x01(\bR\ttokenless\x12\x16\n" +
-	"\x06shadow\x18\x1e \x01(\bR\x06shadow\x12\x17\n" +
+	"\x06shadow\x18\x1e \x01(\bR\x06shadow\x12 \n" +
+	"\vconditional\x18\r \x01(\bR\vconditional\x12\x17\n" +
 	"\aon_deny\x18\f \x01(\x05R\x06onDenyB&Z$usher.internal/schemas/proto/usherv1b\x06proto3"
 
 var (

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -35,6 +36,8 @@ type rule struct {
 	tokenless bool
 	// shadow: the rule is only tried out.
 	shadow bool
+	// conditional: whether it is the stream's rule only a worker can tell.
+	conditional bool
 	// onDeny is where a refused viewer is sent, by reason.
 	onDeny map[string]string
 }
@@ -66,7 +69,8 @@ func compile(p *usherv1.Projection, adapters map[string]caller.Adapter) (*view, 
 		globs = append(globs, g)
 		v.rules = append(v.rules, &rule{
 			fail: failMode(sv.GetOnUnavailable()), grace: graceOf(sv.GetGraceMs()),
-			upstream: sv.GetUpstream(), tokenless: sv.GetTokenless(), shadow: sv.GetShadow(), onDeny: addresses(p, sv.GetOnDeny()),
+			upstream: sv.GetUpstream(), tokenless: sv.GetTokenless(), conditional: sv.GetConditional(), shadow: sv.GetShadow(),
+			onDeny: addresses(p, sv.GetOnDeny()),
 		})
 	}
 	v.index = match.NewIndex(globs)
@@ -78,12 +82,50 @@ func compile(p *usherv1.Projection, adapters map[string]caller.Adapter) (*view, 
 	return v, err
 }
 
-// rule finds the first entry that matches.
+// rule finds what the edge may do by itself with a stream: the first entry that matches or, as
+// long as those have conditions that only a worker can judge, the cautious union of all that may
+// be the stream's.
 func (v *view) rule(stream string) *rule {
-	if i := v.index.First(stream); i >= 0 {
+	i := v.index.First(stream)
+	switch {
+	case i < 0:
+		return noRule
+	case !v.rules[i].conditional:
 		return v.rules[i]
 	}
-	return noRule
+	union := *v.rules[i]
+	for union.conditional {
+		if i = v.index.Next(stream, i); i < 0 {
+			// Perhaps none of them is. Who was let in before was let in by one of them.
+			union.join(&rule{fail: access.FailGrace, grace: union.grace, tokenless: true, onDeny: union.onDeny})
+			break
+		}
+		union.join(v.rules[i])
+	}
+	return &union
+}
+
+// join makes the rule as cautious as both. It is conditional only if both are. Addresses for
+// who is refused are left where the two differ.
+func (r *rule) join(o *rule) {
+	r.fail, r.grace = stricter(r.fail, o.fail), min(r.grace, o.grace)
+	r.upstream, r.tokenless = r.upstream || o.upstream, r.tokenless || o.tokenless
+	r.shadow = r.shadow || o.shadow // then a worker is asked about who was evicted
+	r.conditional = o.conditional
+	if !maps.Equal(r.onDeny, o.onDeny) {
+		r.onDeny = nil
+	}
+}
+
+// stricter is the mode that lets fewer viewers in.
+func stricter(a, b access.FailMode) access.FailMode {
+	switch {
+	case a == access.FailDeny || b == access.FailDeny:
+		return access.FailDeny
+	case a == access.FailGrace || b == access.FailGrace:
+		return access.FailGrace
+	}
+	return access.FailAllow
 }
 
 // failMode reads a mode; one that this version does not know denies.

@@ -39,7 +39,7 @@ func (j *judgement) findGrants(ctx context.Context) *held {
 			all = append(all, f)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookUpTime)
+	ctx, cancel := context.WithTimeout(ctx, grantTime(ctx))
 	defer cancel()
 	for _, f := range all {
 		found, err := j.deps.Grants.Find(ctx, f, j.running())
@@ -56,6 +56,16 @@ func (j *judgement) findGrants(ctx context.Context) *held {
 		}
 	}
 	return h
+}
+
+// grantTime bounds the look-up: longer than one of a last word, since without it a token that
+// is good only once is asked about again, and a viewer with a right is refused.
+func grantTime(ctx context.Context) time.Duration {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return 4 * lookUpTime
+	}
+	return min(max(time.Until(end)/4, lookUpTime), 4*lookUpTime)
 }
 
 // hold picks the check's grant: that of this address is the session's own, of others that

@@ -127,12 +127,12 @@ func (c *chain) put(t *testing.T, level decidetest.Level, q *decidetest.Question
 	done := make(chan int)
 	for i := range answers {
 		c.asked++
+		name := fmt.Sprint("case ", c.region, " ", c.asked)
 		go func() {
-			answers[i] = one(t, q, fmt.Sprint("case ", c.region, " ", c.asked+i))
+			answers[i] = one(t, q, name)
 			done <- i
 		}()
 	}
-	c.asked += len(answers)
 	for range answers {
 		<-done
 	}

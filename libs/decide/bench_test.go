@@ -132,7 +132,7 @@ func BenchmarkReload(b *testing.B) {
 }
 
 // 1,000 own rules are decided by within the time that was promised.
-func TestLargePolicyDecidesInTime(t *testing.T) {
+func TestLargePolicyDecidesInTime(t *testing.T) { //nolint:paralleltest // it is timed
 	e := largeEngine(t, large(manyRules, usual))
 	m := median(t, e, 2000)
 	t.Logf("a decision takes %v", m)
@@ -143,7 +143,7 @@ func TestLargePolicyDecidesInTime(t *testing.T) {
 
 // While an engine of that size is built, questions are answered by the one in force: none waits
 // for the building.
-func TestReloadDoesNotStallDecisions(t *testing.T) {
+func TestReloadDoesNotStallDecisions(t *testing.T) { //nolint:paralleltest // it is timed
 	source := large(manyRules, usual)
 	e := largeEngine(t, source)
 	usualSlowest := slowest(t, e, func() bool { return false })

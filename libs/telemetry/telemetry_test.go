@@ -233,7 +233,7 @@ func TestOneNameWithTwoLabelSetsIsAMistake(t *testing.T) {
 }
 
 // What a library prints may hold what a backend sent, or a viewer.
-func TestTheStandardLoggerIsSilent(t *testing.T) {
+func TestTheStandardLoggerIsSilent(t *testing.T) { //nolint:paralleltest // it looks at what the whole process writes to
 	quiet(t)
 	var printed bytes.Buffer
 	log.SetOutput(&printed)

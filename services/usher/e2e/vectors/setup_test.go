@@ -8,7 +8,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -224,7 +223,7 @@ func places(t *testing.T, group []*decidetest.Question) *worker.Files {
 	path := filepath.Join(t.TempDir(), "places.mmdb")
 	testkit.Places(t, path, all)
 	tel := telemetry.StartWith(nil)
-	tel.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	tel.Log = slog.New(slog.DiscardHandler)
 	return worker.OpenFiles(t.Context(), []string{path}, tel)
 }
 

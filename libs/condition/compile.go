@@ -94,7 +94,7 @@ func (l *Language) problems(issues *cel.Issues) []Problem {
 		if len(out) == maxProblems {
 			break
 		}
-		p := Problem{Line: max(e.Location.Line(), 1), Column: e.Location.Column() + 1, Message: firstLine(e.Message)}
+		p := Problem{Line: max(e.Location.Line(), 1), Column: max(e.Location.Column()+1, 1), Message: firstLine(e.Message)}
 		if m := undeclared.FindStringSubmatch(e.Message); m != nil {
 			p.Message, p.Suggestion = l.unknown(m[1])
 		}
@@ -135,7 +135,7 @@ func (l *Language) constants(a *ast.AST) []Problem {
 	report := func(e ast.Expr, format string, args ...any) {
 		at := a.SourceInfo().GetStartLocation(e.ID())
 		if len(out) < maxProblems {
-			out = append(out, Problem{Line: max(at.Line(), 1), Column: at.Column() + 1, Message: fmt.Sprintf(format, args...)})
+			out = append(out, Problem{Line: max(at.Line(), 1), Column: max(at.Column()+1, 1), Message: fmt.Sprintf(format, args...)})
 		}
 	}
 	ast.PreOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {

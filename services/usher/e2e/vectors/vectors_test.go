@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -124,18 +125,13 @@ func (c *chain) put(t *testing.T, level decidetest.Level, q *decidetest.Question
 		one = c.overHTTP
 	}
 	answers := make([]answer, max(1, q.AtOnce))
-	done := make(chan int)
+	var asking sync.WaitGroup
 	for i := range answers {
 		c.asked++
-		name := fmt.Sprint("case ", c.region, " ", c.asked)
-		go func() {
-			answers[i] = one(t, q, name)
-			done <- i
-		}()
+		device := fmt.Sprint("case ", c.region, " ", c.asked)
+		asking.Go(func() { answers[i] = one(t, q, device) })
 	}
-	for range answers {
-		<-done
-	}
+	asking.Wait()
 	deadline := time.Now().Add(patience)
 	for q.Until && answers[0].reason != answers[0].wanted(&q.Want) && time.Now().Before(deadline) {
 		c.asked++

@@ -90,7 +90,7 @@ func (s *Service) barred(q *question, now instant) (access.Decision, bool) {
 		}
 		d.Text = d.Reason.Text()
 		q.send(&d)
-		s.journal.add(s.row(q, &d, access.Step{Name: "bar", Result: string(b.reason)}))
+		s.journal.add(s.row(q, &d, access.Step{Name: "bar", Result: string(b.reason), Text: "this session was ended a moment ago: " + d.Text}))
 		return d
 	})
 	if repeated {

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"usher.internal/libs/access"
 	"usher.internal/libs/bus"
 	"usher.internal/libs/decide"
@@ -94,6 +96,7 @@ type chain struct {
 	conns    []*bus.Conn // one for each part, as if they ran on several machines
 	asker    *bus.Conn   // asks as an edge does
 	edge     string      // its base URL
+	diary    *diary      // of the edge
 	health   *lifecycle.Health
 	stop     func() // does not wait
 
@@ -114,7 +117,7 @@ func (p *place) chain(t testing.TB, over decidetest.Level, files *worker.Files) 
 	known0, grants0, subscribers := p.store.Known(), p.store.Grants(), p.store.Subscribers()
 	c := &chain{
 		place: p, region: fmt.Sprintf("%s%d", over, p.chains), keyer: keyer, clock: &clock{},
-		upstream: decidetest.NewServers(p.t), health: new(lifecycle.Health), sessions: map[string][]byte{},
+		upstream: decidetest.NewServers(p.t), health: new(lifecycle.Health), diary: &diary{rows: map[uuid.UUID]*usherv1.DecisionRow{}}, sessions: map[string][]byte{},
 		ports: &ports{claims: p.store.Claims(), known: known0, grants: grants0, ahead: time.Since(decidetest.Now)},
 	}
 	tel := telemetry.StartWith(nil)
@@ -132,7 +135,9 @@ func (p *place) chain(t testing.TB, over decidetest.Level, files *worker.Files) 
 		{Name: "worker", Run: w.Run},
 	}
 	if over == decidetest.HTTP {
-		tasks = append(tasks, c.newEdge(t, tel))
+		tasks = append(tasks, c.newEdge(t, tel), lifecycle.Task{Name: "diary", Run: func(ctx context.Context) error {
+			return c.diary.follow(ctx, c.asker, c.region)
+		}})
 	}
 	c.run(tasks)
 	c.eventually("the chain is ready", func() bool { return len(c.health.Ready()) == 0 && c.warm(t) })

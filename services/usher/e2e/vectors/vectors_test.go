@@ -190,6 +190,9 @@ func (c *chain) compare(t *testing.T, q *decidetest.Question, a answer) {
 	}
 	row := a.row
 	if row == nil {
+		if a.http {
+			c.refused(t, q, a)
+		}
 		return
 	}
 	own := w.Own

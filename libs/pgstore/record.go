@@ -32,6 +32,8 @@ type Batch struct {
 	// session; an edge reports each denial of this kind itself.
 	Uncounted []*usherv1.DecisionRow
 	Repeats   []*usherv1.Repeats
+	// Totals are what nodes said of sessions that are over.
+	Totals []*usherv1.SessionTotals
 }
 
 // Recorded is what became of a batch.
@@ -133,6 +135,11 @@ func (s *Store) Record(ctx context.Context, b Batch) (Recorded, error) {
 		}
 		for _, r := range b.Repeats {
 			if err := guarded(ctx, tx, &done, func(tx pgx.Tx) error { return repeat(ctx, tx, r) }); err != nil {
+				return err
+			}
+		}
+		for _, t := range b.Totals {
+			if err := guarded(ctx, tx, &done, func(tx pgx.Tx) error { return complete(ctx, tx, t) }); err != nil {
 				return err
 			}
 		}

@@ -378,6 +378,13 @@ func EdgePlaylists() Metric {
 		Help: "Playlists that were asked for, by what was answered."}
 }
 
+// EdgeReports counts what nodes said of their sessions otherwise than by asking, by caller
+// and by what came of it (alive, stopped, overtaken, stale, by_key, unknown, unasked).
+func EdgeReports() Metric {
+	return Metric{Name: "usher_edge_reports_total", Labels: []string{Caller, Result},
+		Help: "What nodes said of their sessions otherwise than by asking, by what came of it."}
+}
+
 // EdgePanics counts panics while answering; each was answered with a refusal.
 func EdgePanics() Metric {
 	return Metric{Name: "usher_edge_panics_total",

@@ -99,7 +99,9 @@ func (s *Service) end(k access.Key, id uuid.UUID, reason access.CloseReason, now
 	if reason == access.CloseBanned || reason == access.CloseOverridden {
 		s.accuse(ses)
 	}
-	s.table.remove(ses)
+	if s.table.remove(ses) {
+		s.complete(id, ses.node, ses.said.Load())
+	}
 }
 
 // endOf reads what a message does; kinds of a newer version do nothing here.

@@ -267,7 +267,7 @@ func (s *Service) keep(q *question, ses *session, g *grant) *session {
 	n := &session{
 		key: q.Key, stream: unique.Make(q.Stream), ua: unique.Make(q.UserAgent), prefix: q.prefix,
 		device: strings.Clone(q.Device), node: q.node.Name,
-		rechecks: q.node.Rechecks, reported: now, renewed: now,
+		rechecks: q.node.Rechecks, born: now, reported: now, renewed: now,
 	}
 	opening := strings.Join([]string{q.Path, q.Query}, "") // one copy for both; + would keep the header block where one is empty
 	n.path, n.query = opening[:len(q.Path)], opening[len(q.Path):]

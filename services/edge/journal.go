@@ -69,12 +69,18 @@ func rowOf(e *usherv1.JournalEntry) []byte {
 	if r := e.GetRepeats(); r != nil {
 		return r.GetDecisionId()
 	}
+	if t := e.GetTotals(); t != nil {
+		return t.GetSessionId()
+	}
 	return e.GetDecision().GetId()
 }
 
 func kindOf(e *usherv1.JournalEntry) string {
 	if e.GetRepeats() != nil {
 		return "repeats"
+	}
+	if e.GetTotals() != nil {
+		return "totals"
 	}
 	return "decision"
 }

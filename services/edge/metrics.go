@@ -18,6 +18,7 @@ type metrics struct {
 	failures  *prometheus.CounterVec
 	crashes   *prometheus.CounterVec
 	playlists *prometheus.CounterVec
+	reports   *prometheus.CounterVec
 	sessions  *prometheus.GaugeVec
 	lag       *prometheus.GaugeVec
 	unsent    *prometheus.GaugeVec
@@ -36,6 +37,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		failures:  telemetry.NewCounter(reg, telemetry.EdgeFailModes()),
 		crashes:   telemetry.NewCounter(reg, telemetry.EdgePanics()),
 		playlists: telemetry.NewCounter(reg, telemetry.EdgePlaylists()),
+		reports:   telemetry.NewCounter(reg, telemetry.EdgeReports()),
 		sessions:  telemetry.NewGauge(reg, telemetry.EdgeSessions()),
 		lag:       telemetry.NewGauge(reg, telemetry.EdgeSeatsLagSeconds()),
 		unsent:    telemetry.NewGauge(reg, telemetry.EdgeSeatsWaiting()),

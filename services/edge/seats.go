@@ -38,19 +38,38 @@ type Seats interface {
 
 var errLedgerAway = errors.New("the ledger is away")
 
-// sign is one session's sign of life, or its end, to be told.
+// sign is one session's sign of life, or its end, to be told: of a session by its id, or of one
+// that is not known here by its key.
 type sign struct {
 	ses   *session
 	id    uuid.UUID
+	key   access.Key
+	of    *report
 	at    instant            // when the sign was seen
 	close access.CloseReason // "" for a renewal
 }
 
-// closings are sessions that ended on the way of a question, for the sweeper to tell.
+// closings are sessions that ended on the way of a question or by a node's word, for the
+// sweeper to tell, and what nodes say of sessions that are not known here.
 type closings struct {
-	mu   sync.Mutex // guards all below
-	list []sign
-	lost int64 // closes that found no room
+	mu        sync.Mutex // guards all below
+	list      []sign
+	strangers map[access.Key]sign
+	lost      int64 // closes that found no room
+}
+
+// renew adds a sign of life by key; one that finds no room comes again.
+func (c *closings) renew(g sign) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old, ok := c.strangers[g.key]
+	if ok && old.at >= g.at || !ok && len(c.strangers) >= maxStrangers {
+		return
+	}
+	if c.strangers == nil {
+		c.strangers = make(map[access.Key]sign)
+	}
+	c.strangers[g.key] = g
 }
 
 func (c *closings) add(g sign) {
@@ -63,13 +82,13 @@ func (c *closings) add(g sign) {
 	c.list = append(c.list, g)
 }
 
-// take empties the list; lost is how many found no room in it.
-func (c *closings) take() (list []sign, lost int64) {
+// take empties it; lost is how many found no room in the list.
+func (c *closings) take() (list []sign, strangers map[access.Key]sign, lost int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	list, lost = c.list, c.lost
-	c.list, c.lost = nil, 0
-	return list, lost
+	list, strangers, lost = c.list, c.strangers, c.lost
+	c.list, c.strangers, c.lost = nil, nil, 0
+	return list, strangers, lost
 }
 
 // sweeper finds silence and reports signs of life. All of it belongs to one goroutine.
@@ -107,10 +126,13 @@ func (s *Service) sweep(ctx context.Context) error {
 func (w *sweeper) round(ctx context.Context, now instant, last bool) {
 	s := w.s
 	w.renewals = w.renewals[:0]
-	ended, lost := s.closings.take()
+	ended, strangers, lost := s.closings.take()
 	w.lost += lost
 	for _, g := range ended {
 		w.close(g)
+	}
+	for _, g := range strangers {
+		w.renewals = append(w.renewals, g)
 	}
 	s.table.each(func(ses *session) { w.look(ses, now, last) })
 	s.bars.sweep(now)
@@ -137,7 +159,9 @@ func (w *sweeper) look(ses *session, now instant, last bool) {
 	if z := instant(ses.zapped.Load()); z != 0 {
 		// The ledger has closed it already. Once it has paused it is nobody's any more.
 		if now.since(z) >= tolerance && now.since(at) >= continuous {
-			w.s.table.remove(ses)
+			if w.s.table.remove(ses) {
+				w.s.complete(g.session, ses.node, ses.said.Load())
+			}
 		}
 		return
 	}
@@ -201,7 +225,13 @@ func (w *sweeper) send(ctx context.Context, part []sign) error {
 		return errLedgerAway
 	}
 	for _, g := range part {
+		if g.ses == nil {
+			continue
+		}
 		g.ses.reported, g.ses.renewed = g.at, now
+		if g.close != "" {
+			s.complete(g.id, g.ses.node, g.ses.said.Load())
+		}
 	}
 	if len(reply.GetEnded()) > 0 {
 		w.ended(part, reply.GetEnded(), now)
@@ -212,12 +242,23 @@ func (w *sweeper) send(ctx context.Context, part []sign) error {
 // ended drops the sessions that are no longer live: their next question is a new one.
 func (w *sweeper) ended(part []sign, ends []*usherv1.SeatEnd, now instant) {
 	keys := make(map[uuid.UUID]access.Key, len(part))
+	strangers := make(map[access.Key][]sign)
 	for _, g := range part {
-		if g.close == "" {
+		switch {
+		case g.ses == nil:
+			strangers[g.key] = append(strangers[g.key], g)
+		case g.close == "":
 			keys[g.id] = g.ses.key
 		}
 	}
 	for _, e := range ends {
+		if k := e.GetSessionKey(); len(k) == len(access.Key{}) {
+			for _, g := range strangers[access.Key(k)] {
+				w.s.found(g, e)
+			}
+			delete(strangers, access.Key(k)) // two signs by one key have an answer each
+			continue
+		}
 		id := idOf(e.GetSessionId())
 		if k, ok := keys[id]; ok {
 			w.s.end(k, id, access.CloseReason(e.GetReason()), now)
@@ -226,9 +267,16 @@ func (w *sweeper) ended(part []sign, ends []*usherv1.SeatEnd, now instant) {
 }
 
 func (g sign) message(now instant) *usherv1.SeatSign {
-	return &usherv1.SeatSign{
+	if g.ses == nil {
+		return g.of.message(&g, now)
+	}
+	m := &usherv1.SeatSign{
 		SessionId: g.id[:], AgeMs: max(now.since(g.at), 0).Milliseconds(),
 		Close: g.close != "", Reason: string(g.close),
 		Requests: g.ses.requests.Load(), Node: g.ses.node,
 	}
+	if told := g.ses.said.Load(); told != nil {
+		m.Bytes = told.bytes
+	}
+	return m
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"usher.internal/libs/access"
 	"usher.internal/libs/telemetry"
@@ -18,9 +19,10 @@ import (
 // bench is an edge with stand-ins around it. Nothing of it runs but what a test starts.
 type bench struct {
 	*Service
-	workers *edgetest.Workers
-	journal *edgetest.Journal
-	feed    *edgetest.Feed
+	workers  *edgetest.Workers
+	registry *prometheus.Registry
+	journal  *edgetest.Journal
+	feed     *edgetest.Feed
 }
 
 func testKeyer(t testing.TB) *access.Keyer {
@@ -58,8 +60,10 @@ func projection() *usherv1.Projection {
 func setup(t testing.TB) *bench {
 	t.Helper()
 	b := &bench{workers: new(edgetest.Workers), journal: new(edgetest.Journal), feed: edgetest.NewFeed()}
+	tel := telemetry.StartWith(nil)
+	b.registry = tel.Registry
 	b.Service = build(Config{Name: "e1", Region: "r1"},
-		Deps{Keyer: testKeyer(t), Telemetry: telemetry.StartWith(nil)},
+		Deps{Keyer: testKeyer(t), Telemetry: tel},
 		wires{b.workers, b.workers, b.feed, b.journal})
 	b.setPolicy(t, projection())
 	return b

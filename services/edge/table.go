@@ -35,6 +35,7 @@ type session struct {
 	query      string
 	node       string
 	rechecks   bool // the caller asks again by itself, seldom
+	born       instant
 
 	silence  atomic.Int64 // a duration: how long it may show no life
 	grant    atomic.Pointer[grant]
@@ -43,6 +44,7 @@ type session struct {
 	zapped   atomic.Int64 // instant, 0 if not
 	// rival is the key of the session that the device zapped to, nil while not known.
 	rival atomic.Pointer[access.Key]
+	said  atomic.Pointer[said] // by its node, otherwise than by asking; nil if nothing
 
 	// reported is the last sign that a worker knows of, and renewed when it was told:
 	// the sweeper's own.

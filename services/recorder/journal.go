@@ -110,6 +110,8 @@ func (s *scribe) read(ctx context.Context, b bus.JournalBatch) pgstore.Batch {
 			out.Uncounted = append(out.Uncounted, what.Uncounted)
 		case *usherv1.JournalEntry_Repeats:
 			out.Repeats = append(out.Repeats, what.Repeats)
+		case *usherv1.JournalEntry_Totals:
+			out.Totals = append(out.Totals, what.Totals)
 		}
 	}
 	refused.tell(ctx, s.log)
@@ -130,6 +132,8 @@ func (s *scribe) check(snapshot *policy.Snapshot, e *bus.Entry) error {
 		return checkRow(snapshot, s.region, e.Edge, what.Uncounted)
 	case *usherv1.JournalEntry_Repeats:
 		return checkRepeats(what.Repeats)
+	case *usherv1.JournalEntry_Totals:
+		return checkTotals(snapshot, e.Edge, what.Totals)
 	default:
 		return fmt.Errorf("%w: unknown content", errMalformed)
 	}
@@ -145,6 +149,7 @@ func (s *scribe) count(b pgstore.Batch, done pgstore.Recorded) {
 	rows(kindDecision, "bad", done.Bad)
 	rows(kindDecision, "duplicate", max(0, len(b.Decisions)+len(b.Uncounted)-done.New-done.Overridden-done.Bad))
 	rows(kindRepeats, "stored", len(b.Repeats))
+	rows(kindTotals, "stored", len(b.Totals))
 }
 
 // lag tells how far behind the recorder is: the age of the last entry of the batch.
@@ -179,7 +184,7 @@ func (r *refusals) add(m *metrics, e *bus.Entry, err error) {
 	}
 	kind := e.Kind
 	switch kind {
-	case kindDecision, kindUncounted, kindRepeats:
+	case kindDecision, kindUncounted, kindRepeats, kindTotals:
 	default:
 		kind = "other" // a hostile edge must not make series
 	}

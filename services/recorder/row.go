@@ -19,6 +19,7 @@ const (
 	kindDecision  = "decision"  // an edge decided by itself
 	kindUncounted = "uncounted" // a worker decided while Postgres was away
 	kindRepeats   = "repeats"   // answers that repeated a denial row
+	kindTotals    = "totals"    // what a node said of a session that is over
 )
 
 const (
@@ -28,6 +29,9 @@ const (
 	maxReason  = 64
 	maxRepeats = 1 << 40
 	maxMicros  = int64(3600) * 1e6
+	maxBytes   = int64(1) << 56
+	maxPlaying = int64(366*24*3600) * 1e3 // milliseconds
+	maxCountry = 2
 )
 
 var (
@@ -48,6 +52,8 @@ func checkKind(kind string, e *usherv1.JournalEntry) error {
 		ok = e.GetUncounted() != nil
 	case kindRepeats:
 		ok = e.GetRepeats() != nil
+	case kindTotals:
+		ok = e.GetTotals() != nil
 	}
 	if !ok {
 		return fmt.Errorf("%w: kind and content differ", errMalformed)
@@ -152,6 +158,24 @@ func checkRepeats(r *usherv1.Repeats) error {
 	if r.GetTotal() < 0 || r.GetTotal() > maxRepeats {
 		return fmt.Errorf("%w: %d repeats", errMalformed, r.GetTotal())
 	}
+	return nil
+}
+
+// checkTotals makes totals storable and harmless; it changes them.
+func checkTotals(s *policy.Snapshot, edge string, t *usherv1.SessionTotals) error {
+	if id, err := uuid.FromBytes(t.GetSessionId()); err != nil || id == uuid.Nil {
+		return fmt.Errorf("%w: totals of no session", errMalformed)
+	}
+	t.Node = access.Clean(t.GetNode(), access.MaxName)
+	if t.GetNode() == "" {
+		return fmt.Errorf("%w: totals of no node", errMalformed)
+	}
+	if foreignNode(s, edge, t.GetNode()) {
+		return errForeign
+	}
+	t.Bytes, t.PlayingMs = min(max(t.GetBytes(), 0), maxBytes), min(max(t.GetPlayingMs(), 0), maxPlaying)
+	t.Country, t.Detail = access.Clean(t.GetCountry(), maxCountry), access.Clean(t.GetDetail(), maxReason)
+	t.EndedUnixMs = max(t.GetEndedUnixMs(), 0)
 	return nil
 }
 

@@ -124,3 +124,33 @@ func FuzzCleanSteps(f *testing.F) {
 		}
 	})
 }
+
+func TestCheckTotals(t *testing.T) {
+	t.Parallel()
+	id := uuid.New()
+	good := func(change func(*usherv1.SessionTotals)) *usherv1.SessionTotals {
+		n := &usherv1.SessionTotals{SessionId: id[:], Node: "n1", Bytes: 1, PlayingMs: 1, Country: "DE", Detail: "timeout", EndedUnixMs: 1}
+		change(n)
+		return n
+	}
+	for name, c := range map[string]struct {
+		change func(*usherv1.SessionTotals)
+		want   error
+	}{
+		"good":           {func(*usherv1.SessionTotals) {}, nil},
+		"no session":     {func(n *usherv1.SessionTotals) { n.SessionId = nil }, errMalformed},
+		"zero session":   {func(n *usherv1.SessionTotals) { n.SessionId = make([]byte, 16) }, errMalformed},
+		"no node":        {func(n *usherv1.SessionTotals) { n.Node = "\x00" }, errMalformed},
+		"another's node": {func(n *usherv1.SessionTotals) { n.Node = "foreign" }, errForeign},
+		"wild values": {func(n *usherv1.SessionTotals) {
+			n.Bytes, n.PlayingMs, n.EndedUnixMs, n.Country, n.Detail = -1, 1<<62, -1, "D\x00EUTSCHLAND", strings.Repeat("x", 1<<10)+"\xff"
+		}, nil},
+	} {
+		n := good(c.change)
+		if err := checkTotals(parse(t), "e1", n); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		} else if err == nil && (n.GetBytes() < 0 || n.GetPlayingMs() > maxPlaying || n.GetEndedUnixMs() < 0 || len(n.GetCountry()) > 2 || len(n.GetDetail()) > maxReason) {
+			t.Errorf("%s: %v is not harmless", name, n)
+		}
+	}
+}

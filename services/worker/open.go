@@ -55,7 +55,7 @@ func Main(ctx context.Context, cfg Config, version string) (err error) {
 	ledger := pgstore.NewLedger(store)
 	warm(ctx, ledger, tel.Log)
 	s, err := New(cfg, Deps{
-		Bus: conn, Ledger: ledger, Outbox: store, Checks: store,
+		Bus: conn, Ledger: ledger, Outbox: store, Sessions: store, Checks: store,
 		Directives: store, Claims: store.Claims(), Known: known, Grants: grants, Subscribers: subscribers,
 		Keyer: keyer, Telemetry: tel, Files: files,
 	})

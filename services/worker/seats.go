@@ -32,6 +32,7 @@ type signer interface {
 type keeper struct {
 	policies *policies
 	ledger   signer
+	sessions Sessions // nil: signs by key find nothing
 	teller   teller
 	log      *slog.Logger
 	metrics  *metrics
@@ -50,17 +51,22 @@ func (k *keeper) renew(ctx context.Context, edge string, m *usherv1.SeatsRequest
 	began := time.Now()
 	ctx, cancel := newBudget(ctx, began).forAnswer(ctx)
 	defer cancel()
-	items := k.items(edge, m, began)
-	if len(items) == 0 {
-		return &usherv1.SeatsReply{Ok: true}
+	items, by := k.items(edge, m, began)
+	reply = &usherv1.SeatsReply{Ok: true}
+	found, keys, err := k.find(ctx, edge, by, reply)
+	var results []admission.Result
+	if first := len(items); err == nil && first+len(found) > 0 {
+		items = append(items, found...)
+		results, err = k.apply(ctx, items)
+		keys = append(make([][]byte, first), keys...)
 	}
-	results, err := k.apply(ctx, items)
 	if err != nil {
-		k.metrics.seats.WithLabelValues("unavailable").Add(float64(len(items)))
+		k.metrics.seats.WithLabelValues("unavailable").Add(float64(len(items) + len(by.signs)))
 		k.log.DebugContext(ctx, "seats were not renewed", slog.String(telemetry.Edge, edge), slog.Any(telemetry.Error, err))
 		return &usherv1.SeatsReply{}
 	}
-	return k.reply(items, results)
+	k.reply(reply, items, keys, results)
+	return reply
 }
 
 // apply sends the items in parts, one after another: a long message must not fill the queue
@@ -79,17 +85,19 @@ func (k *keeper) apply(ctx context.Context, items []admission.Item) ([]admission
 }
 
 // items reads the signs. One that is malformed, or of a node that belongs to another edge,
-// is left out: it moves nothing, and its neighbours are not affected.
-func (k *keeper) items(edge string, m *usherv1.SeatsRequest, arrived time.Time) []admission.Item {
+// is left out: it moves nothing, and its neighbours are not affected. Those by key are given apart.
+func (k *keeper) items(edge string, m *usherv1.SeatsRequest, arrived time.Time) ([]admission.Item, keyed) {
 	var snapshot *policy.Snapshot
 	if j := k.policies.judge(); j != nil {
 		snapshot = j.snapshot
 		j.release()
 	}
 	items := make([]admission.Item, 0, len(m.GetSigns()))
+	by := keyed{arrived: arrived}
 	for _, s := range m.GetSigns() {
 		session, err := uuid.FromBytes(s.GetSessionId())
-		if err != nil || session == uuid.Nil {
+		byKey := len(s.GetSessionId()) == 0 && len(s.GetSessionKey()) == len(access.Key{}) && s.GetNode() != ""
+		if (err != nil || session == uuid.Nil) && !byKey {
 			k.metrics.seats.WithLabelValues("malformed").Inc()
 			continue
 		}
@@ -97,18 +105,30 @@ func (k *keeper) items(edge string, m *usherv1.SeatsRequest, arrived time.Time) 
 			k.metrics.seats.WithLabelValues("foreign").Inc()
 			continue
 		}
-		age := min(max(s.GetAgeMs(), 0), maxAge.Milliseconds())
-		items = append(items, admission.Item{Sign: &admission.Sign{
-			Session:  session,
-			Age:      time.Duration(age)*time.Millisecond + time.Since(arrived),
-			Edge:     edge,
-			Close:    s.GetClose(),
-			Reason:   closeReason(s),
-			Requests: max(s.GetRequests(), 0),
-			Bytes:    max(s.GetBytes(), 0),
-		}})
+		if byKey {
+			by.signs = append(by.signs, s)
+			continue
+		}
+		items = append(items, admission.Item{Sign: signOf(edge, session, s, arrived)})
 	}
-	return items
+	return items, by
+}
+
+func signOf(edge string, session uuid.UUID, s *usherv1.SeatSign, arrived time.Time) *admission.Sign {
+	return &admission.Sign{
+		Session:  session,
+		Age:      ageOf(s.GetAgeMs(), arrived),
+		Edge:     edge,
+		Close:    s.GetClose(),
+		Reason:   closeReason(s),
+		Requests: max(s.GetRequests(), 0),
+		Bytes:    max(s.GetBytes(), 0),
+	}
+}
+
+// ageOf is how old by now something is that was ms milliseconds old when the message came.
+func ageOf(ms int64, arrived time.Time) time.Duration {
+	return time.Duration(min(max(ms, 0), maxAge.Milliseconds()))*time.Millisecond + time.Since(arrived)
 }
 
 // closeReason is idle, stopped or id_reused: an edge cannot say that a session was killed or evicted.
@@ -133,8 +153,9 @@ func foreignNode(s *policy.Snapshot, edge, node string) bool {
 	return n != nil && n.Edge != "" && n.Edge != edge
 }
 
-func (k *keeper) reply(items []admission.Item, results []admission.Result) *usherv1.SeatsReply {
-	reply := &usherv1.SeatsReply{Ok: true}
+// reply adds what became of the items; keys are those by which items were asked for, nil for
+// those by id.
+func (k *keeper) reply(reply *usherv1.SeatsReply, items []admission.Item, keys [][]byte, results []admission.Result) {
 	for i, r := range results {
 		session := items[i].Sign.Session
 		switch {
@@ -146,9 +167,8 @@ func (k *keeper) reply(items []admission.Item, results []admission.Result) *ushe
 			k.metrics.seats.WithLabelValues("live").Inc()
 		default:
 			k.metrics.seats.WithLabelValues("ended").Inc()
-			reply.Ended = append(reply.Ended, &usherv1.SeatEnd{SessionId: session[:], Reason: string(r.Closed)})
+			reply.Ended = append(reply.Ended, &usherv1.SeatEnd{SessionId: session[:], SessionKey: keys[i], Reason: string(r.Closed)})
 		}
 		k.teller.tell(r.Ended)
 	}
-	return reply
 }

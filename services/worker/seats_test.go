@@ -70,7 +70,7 @@ func TestSeatsReadsHostileSigns(t *testing.T) {
 		"close as killed":  {&usherv1.SeatSign{SessionId: id[:], Close: true, Reason: "killed"}, true},
 		"nothing":          {&usherv1.SeatSign{}, false},
 	} {
-		items := k.items("e1", &usherv1.SeatsRequest{Signs: []*usherv1.SeatSign{c.sign}}, time.Now())
+		items, _ := k.items("e1", &usherv1.SeatsRequest{Signs: []*usherv1.SeatSign{c.sign}}, time.Now())
 		if (len(items) == 1) != c.kept {
 			t.Errorf("%s: %d items", name, len(items))
 			continue
@@ -93,7 +93,7 @@ func TestSeatsAddsItsOwnWaitingToTheAge(t *testing.T) {
 	b := setup(t, nil)
 	id := uuid.Must(uuid.NewV7())
 	m := &usherv1.SeatsRequest{Signs: []*usherv1.SeatSign{{SessionId: id[:], AgeMs: 1000}}}
-	items := b.keeper().items("e1", m, time.Now().Add(-3*time.Second))
+	items, _ := b.keeper().items("e1", m, time.Now().Add(-3*time.Second))
 	if age := items[0].Sign.Age; age < 4*time.Second || age > 5*time.Second {
 		t.Errorf("age = %s, want about 4s", age)
 	}

@@ -39,6 +39,8 @@ type Deps struct {
 	// (NewCommitter) runs it, longer than the workers.
 	Committer *admission.Committer
 	Outbox    Outbox
+	// Sessions may be nil: then what nodes say of sessions that their edges don't know is lost.
+	Sessions Sessions
 	// Claims and Known may be nil: then a token that needs a claim cannot be judged, and
 	// the fail mode grace knows nobody.
 	// Without Grants a middleware is asked at every decision.
@@ -134,7 +136,7 @@ func (s *Service) assemble() {
 		journal: journal{bus: s.deps.Bus, region: s.cfg.Region}, teller: s.announcer,
 		keyer: s.deps.Keyer, tracer: tracer, log: s.log, metrics: m, now: time.Now,
 	}
-	s.keeper = &keeper{policies: s.policies, ledger: s.committer, teller: s.announcer, log: s.log, metrics: m}
+	s.keeper = &keeper{policies: s.policies, ledger: s.committer, sessions: s.deps.Sessions, teller: s.announcer, log: s.log, metrics: m}
 }
 
 // snapshot is the policy in force, nil before the first.

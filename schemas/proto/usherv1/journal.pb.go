@@ -29,6 +29,7 @@ type JournalEntry struct {
 	//	*JournalEntry_Decision
 	//	*JournalEntry_Repeats
 	//	*JournalEntry_Uncounted
+	//	*JournalEntry_Totals
 	What          isJournalEntry_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -105,6 +106,15 @@ func (x *JournalEntry) GetUncounted() *DecisionRow {
 	return nil
 }
 
+func (x *JournalEntry) GetTotals() *SessionTotals {
+	if x != nil {
+		if x, ok := x.What.(*JournalEntry_Totals); ok {
+			return x.Totals
+		}
+	}
+	return nil
+}
+
 type isJournalEntry_What interface {
 	isJournalEntry_What()
 }
@@ -121,11 +131,17 @@ type JournalEntry_Uncounted struct {
 	Uncounted *DecisionRow `protobuf:"bytes,4,opt,name=uncounted,proto3,oneof"` // kind "uncounted": a worker's decision while Postgres was away
 }
 
+type JournalEntry_Totals struct {
+	Totals *SessionTotals `protobuf:"bytes,50,opt,name=totals,proto3,oneof"` // kind "totals": what a node said of a session that is over
+}
+
 func (*JournalEntry_Decision) isJournalEntry_What() {}
 
 func (*JournalEntry_Repeats) isJournalEntry_What() {}
 
 func (*JournalEntry_Uncounted) isJournalEntry_What() {}
+
+func (*JournalEntry_Totals) isJournalEntry_What() {}
 
 // DecisionRow is one row of usher.decisions. Times are microseconds since 1970.
 type DecisionRow struct {
@@ -385,16 +401,111 @@ func (x *Repeats) GetTotal() int64 {
 	return 0
 }
 
+// SessionTotals completes the row of a session that was closed, by what its node says of it.
+// Totals, never increments: applied twice, or late, it changes nothing.
+type SessionTotals struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SessionId     []byte                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Bytes         int64                  `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	PlayingMs     int64                  `protobuf:"varint,4,opt,name=playing_ms,json=playingMs,proto3" json:"playing_ms,omitempty"`
+	Country       string                 `protobuf:"bytes,5,opt,name=country,proto3" json:"country,omitempty"`
+	Detail        string                 `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`                                 // the node's own word for why it ended
+	EndedUnixMs   int64                  `protobuf:"varint,7,opt,name=ended_unix_ms,json=endedUnixMs,proto3" json:"ended_unix_ms,omitempty"` // when the node ended it; 0: not said
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionTotals) Reset() {
+	*x = SessionTotals{}
+	mi := &file_usher_v1_journal_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionTotals) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionTotals) ProtoMessage() {}
+
+func (x *SessionTotals) ProtoReflect() protoreflect.Message {
+	mi := &file_usher_v1_journal_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionTotals.ProtoReflect.Descriptor instead.
+func (*SessionTotals) Descriptor() ([]byte, []int) {
+	return file_usher_v1_journal_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SessionTotals) GetSessionId() []byte {
+	if x != nil {
+		return x.SessionId
+	}
+	return nil
+}
+
+func (x *SessionTotals) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *SessionTotals) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *SessionTotals) GetPlayingMs() int64 {
+	if x != nil {
+		return x.PlayingMs
+	}
+	return 0
+}
+
+func (x *SessionTotals) GetCountry() string {
+	if x != nil {
+		return x.Country
+	}
+	return ""
+}
+
+func (x *SessionTotals) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *SessionTotals) GetEndedUnixMs() int64 {
+	if x != nil {
+		return x.EndedUnixMs
+	}
+	return 0
+}
+
 var File_usher_v1_journal_proto protoreflect.FileDescriptor
 
 const file_usher_v1_journal_proto_rawDesc = "" +
 	"\n" +
-	"\x16usher/v1/journal.proto\x12\busher.v1\"\xc1\x01\n" +
+	"\x16usher/v1/journal.proto\x12\busher.v1\"\xf4\x01\n" +
 	"\fJournalEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x123\n" +
 	"\bdecision\x18\x02 \x01(\v2\x15.usher.v1.DecisionRowH\x00R\bdecision\x12-\n" +
 	"\arepeats\x18\x03 \x01(\v2\x11.usher.v1.RepeatsH\x00R\arepeats\x125\n" +
-	"\tuncounted\x18\x04 \x01(\v2\x15.usher.v1.DecisionRowH\x00R\tuncountedB\x06\n" +
+	"\tuncounted\x18\x04 \x01(\v2\x15.usher.v1.DecisionRowH\x00R\tuncounted\x121\n" +
+	"\x06totals\x182 \x01(\v2\x17.usher.v1.SessionTotalsH\x00R\x06totalsB\x06\n" +
 	"\x04what\"\xa4\x04\n" +
 	"\vDecisionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x16\n" +
@@ -426,7 +537,17 @@ const file_usher_v1_journal_proto_rawDesc = "" +
 	"\aRepeats\x12\x1f\n" +
 	"\vdecision_id\x18\x01 \x01(\fR\n" +
 	"decisionId\x12\x14\n" +
-	"\x05total\x18\x02 \x01(\x03R\x05totalB&Z$usher.internal/schemas/proto/usherv1b\x06proto3"
+	"\x05total\x18\x02 \x01(\x03R\x05total\"\xcd\x01\n" +
+	"\rSessionTotals\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\fR\tsessionId\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x1d\n" +
+	"\n" +
+	"playing_ms\x18\x04 \x01(\x03R\tplayingMs\x12\x18\n" +
+	"\acountry\x18\x05 \x01(\tR\acountry\x12\x16\n" +
+	"\x06detail\x18\x06 \x01(\tR\x06detail\x12\"\n" +
+	"\rended_unix_ms\x18\a \x01(\x03R\vendedUnixMsB&Z$usher.internal/schemas/proto/usherv1b\x06proto3"
 
 var (
 	file_usher_v1_journal_proto_rawDescOnce sync.Once
@@ -440,21 +561,23 @@ func file_usher_v1_journal_proto_rawDescGZIP() []byte {
 	return file_usher_v1_journal_proto_rawDescData
 }
 
-var file_usher_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_usher_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_usher_v1_journal_proto_goTypes = []any{
-	(*JournalEntry)(nil), // 0: usher.v1.JournalEntry
-	(*DecisionRow)(nil),  // 1: usher.v1.DecisionRow
-	(*Repeats)(nil),      // 2: usher.v1.Repeats
+	(*JournalEntry)(nil),  // 0: usher.v1.JournalEntry
+	(*DecisionRow)(nil),   // 1: usher.v1.DecisionRow
+	(*Repeats)(nil),       // 2: usher.v1.Repeats
+	(*SessionTotals)(nil), // 3: usher.v1.SessionTotals
 }
 var file_usher_v1_journal_proto_depIdxs = []int32{
 	1, // 0: usher.v1.JournalEntry.decision:type_name -> usher.v1.DecisionRow
 	2, // 1: usher.v1.JournalEntry.repeats:type_name -> usher.v1.Repeats
 	1, // 2: usher.v1.JournalEntry.uncounted:type_name -> usher.v1.DecisionRow
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	3, // 3: usher.v1.JournalEntry.totals:type_name -> usher.v1.SessionTotals
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_usher_v1_journal_proto_init() }
@@ -466,6 +589,7 @@ func file_usher_v1_journal_proto_init() {
 		(*JournalEntry_Decision)(nil),
 		(*JournalEntry_Repeats)(nil),
 		(*JournalEntry_Uncounted)(nil),
+		(*JournalEntry_Totals)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -473,7 +597,7 @@ func file_usher_v1_journal_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_usher_v1_journal_proto_rawDesc), len(file_usher_v1_journal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -83,14 +83,19 @@ func (x *SeatsRequest) GetSigns() []*SeatSign {
 
 // SeatSign is the last sign of life of one session at this edge.
 type SeatSign struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	SessionId     []byte                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	AgeMs         int64                  `protobuf:"varint,2,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // how long before sending the sign was seen
-	Close         bool                   `protobuf:"varint,3,opt,name=close,proto3" json:"close,omitempty"`              // give the seat back, unless anyone renewed after this sign
-	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`             // of a close: idle | stopped | id_reused
-	Requests      int64                  `protobuf:"varint,5,opt,name=requests,proto3" json:"requests,omitempty"`        // totals since the session opened at this edge, never increments
-	Bytes         int64                  `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	Node          string                 `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SessionId []byte                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	AgeMs     int64                  `protobuf:"varint,2,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // how long before sending the sign was seen
+	Close     bool                   `protobuf:"varint,3,opt,name=close,proto3" json:"close,omitempty"`              // give the seat back, unless anyone renewed after this sign
+	Reason    string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`             // of a close: idle | stopped | id_reused
+	Requests  int64                  `protobuf:"varint,5,opt,name=requests,proto3" json:"requests,omitempty"`        // totals since the session opened at this edge, never increments
+	Bytes     int64                  `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Node      string                 `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"`
+	// Of a session that the edge does not know, in place of session_id: its key. The worker finds
+	// the seat of the same node, or the session that was closed.
+	SessionKey    []byte `protobuf:"bytes,50,opt,name=session_key,json=sessionKey,proto3" json:"session_key,omitempty"`
+	IdsReturn     bool   `protobuf:"varint,51,opt,name=ids_return,json=idsReturn,proto3" json:"ids_return,omitempty"`         // the node gives its ids again when it restarts: the times must fit
+	OpenedAgeMs   int64  `protobuf:"varint,52,opt,name=opened_age_ms,json=openedAgeMs,proto3" json:"opened_age_ms,omitempty"` // how long ago the node opened it; 0: not said
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -174,6 +179,27 @@ func (x *SeatSign) GetNode() string {
 	return ""
 }
 
+func (x *SeatSign) GetSessionKey() []byte {
+	if x != nil {
+		return x.SessionKey
+	}
+	return nil
+}
+
+func (x *SeatSign) GetIdsReturn() bool {
+	if x != nil {
+		return x.IdsReturn
+	}
+	return false
+}
+
+func (x *SeatSign) GetOpenedAgeMs() int64 {
+	if x != nil {
+		return x.OpenedAgeMs
+	}
+	return 0
+}
+
 // SeatsReply lists the sessions that are no longer live.
 type SeatsReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -230,7 +256,8 @@ func (x *SeatsReply) GetEnded() []*SeatEnd {
 type SeatEnd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SessionId     []byte                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // close reason, "" when the session is not known at all
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`                            // close reason, "" when the session is not known at all
+	SessionKey    []byte                 `protobuf:"bytes,50,opt,name=session_key,json=sessionKey,proto3" json:"session_key,omitempty"` // of a sign by key; session_id is empty where no session is known by it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -279,6 +306,13 @@ func (x *SeatEnd) GetReason() string {
 	return ""
 }
 
+func (x *SeatEnd) GetSessionKey() []byte {
+	if x != nil {
+		return x.SessionKey
+	}
+	return nil
+}
+
 var File_usher_v1_seats_proto protoreflect.FileDescriptor
 
 const file_usher_v1_seats_proto_rawDesc = "" +
@@ -287,7 +321,7 @@ const file_usher_v1_seats_proto_rawDesc = "" +
 	"\fSeatsRequest\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
 	"\x04edge\x18\x02 \x01(\tR\x04edge\x12(\n" +
-	"\x05signs\x18\x03 \x03(\v2\x12.usher.v1.SeatSignR\x05signs\"\xb4\x01\n" +
+	"\x05signs\x18\x03 \x03(\v2\x12.usher.v1.SeatSignR\x05signs\"\x98\x02\n" +
 	"\bSeatSign\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\fR\tsessionId\x12\x15\n" +
@@ -296,15 +330,22 @@ const file_usher_v1_seats_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1a\n" +
 	"\brequests\x18\x05 \x01(\x03R\brequests\x12\x14\n" +
 	"\x05bytes\x18\x06 \x01(\x03R\x05bytes\x12\x12\n" +
-	"\x04node\x18\a \x01(\tR\x04node\"E\n" +
+	"\x04node\x18\a \x01(\tR\x04node\x12\x1f\n" +
+	"\vsession_key\x182 \x01(\fR\n" +
+	"sessionKey\x12\x1d\n" +
+	"\n" +
+	"ids_return\x183 \x01(\bR\tidsReturn\x12\"\n" +
+	"\ropened_age_ms\x184 \x01(\x03R\vopenedAgeMs\"E\n" +
 	"\n" +
 	"SeatsReply\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12'\n" +
-	"\x05ended\x18\x02 \x03(\v2\x11.usher.v1.SeatEndR\x05ended\"@\n" +
+	"\x05ended\x18\x02 \x03(\v2\x11.usher.v1.SeatEndR\x05ended\"a\n" +
 	"\aSeatEnd\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\fR\tsessionId\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reasonB&Z$usher.internal/schemas/proto/usherv1b\x06proto3"
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1f\n" +
+	"\vsession_key\x182 \x01(\fR\n" +
+	"sessionKeyB&Z$usher.internal/schemas/proto/usherv1b\x06proto3"
 
 var (
 	file_usher_v1_seats_proto_rawDescOnce sync.Once

@@ -139,6 +139,19 @@ func (j *Journal) Rows() []*usherv1.DecisionRow {
 	return rows
 }
 
+// Totals are what nodes said of sessions that are over, so far.
+func (j *Journal) Totals() []*usherv1.SessionTotals {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var all []*usherv1.SessionTotals
+	for _, e := range j.entries {
+		if t := e.GetTotals(); t != nil {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
 // Repeats is the highest total reported for a row, 0 if none was.
 func (j *Journal) Repeats(id uuid.UUID) int64 {
 	j.mu.Lock()

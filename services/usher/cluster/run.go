@@ -67,7 +67,7 @@ func (p *parts) services(l listeners, known *pgstore.Known, grants *pgstore.Gran
 	for i := range p.Workers {
 		name := workerName(i)
 		w, err := worker.New(worker.Config{Name: name, Region: Region, Pool: p.Pool}, worker.Deps{
-			Bus: p.conns[name], Committer: commit, Outbox: p.store, Checks: p.store,
+			Bus: p.conns[name], Committer: commit, Outbox: p.store, Sessions: p.store, Checks: p.store,
 			Directives: p.store, Claims: p.store.Claims(), Known: known, Grants: grants, Subscribers: subscribers, Keyer: p.keyer,
 			Telemetry: p.Telemetry, Files: p.files, Health: p.health,
 		})

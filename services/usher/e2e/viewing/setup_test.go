@@ -137,7 +137,7 @@ func (c *cluster) worker(name string) []lifecycle.Task {
 	store := openStore(c.t, c.gate.dsn, name)
 	known, grants, subscribers := store.Known(), store.Grants(), store.Subscribers()
 	w, err := worker.New(worker.Config{Name: name, Region: region}, worker.Deps{
-		Bus: c.connect(name, tel), Ledger: pgstore.NewLedger(store), Outbox: store, Checks: store,
+		Bus: c.connect(name, tel), Ledger: pgstore.NewLedger(store), Outbox: store, Sessions: store, Checks: store,
 		Directives: store, Claims: store.Claims(), Known: known, Grants: grants, Subscribers: subscribers, Keyer: c.keyer, Telemetry: tel, Health: c.health,
 	})
 	must(c.t, err)

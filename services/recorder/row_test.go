@@ -141,7 +141,7 @@ func TestCheckTotals(t *testing.T) {
 		"no session":     {func(n *usherv1.SessionTotals) { n.SessionId = nil }, errMalformed},
 		"zero session":   {func(n *usherv1.SessionTotals) { n.SessionId = make([]byte, 16) }, errMalformed},
 		"no node":        {func(n *usherv1.SessionTotals) { n.Node = "\x00" }, errMalformed},
-		"another's node": {func(n *usherv1.SessionTotals) { n.Node = "foreign" }, errForeign},
+		"another's node": {func(n *usherv1.SessionTotals) { n.Node = "n2" }, errForeign},
 		"wild values": {func(n *usherv1.SessionTotals) {
 			n.Bytes, n.PlayingMs, n.EndedUnixMs, n.Country, n.Detail = -1, 1<<62, -1, "D\x00EUTSCHLAND", strings.Repeat("x", 1<<10)+"\xff"
 		}, nil},

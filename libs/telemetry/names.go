@@ -43,6 +43,8 @@ const (
 	Address = "address"
 	// Count is how many things a line is about.
 	Count = "count"
+	// Bad is how many of them could not be understood.
+	Bad = "bad"
 	// Panic is the value of a recovered panic; Stack is where it came from.
 	Panic = "panic"
 	// Stack is a goroutine's stack.
@@ -337,6 +339,8 @@ const (
 	// SpanQuestion follows the method in the span of a caller's question; what stands
 	// below the node in the URL is left out.
 	SpanQuestion = " /v1/{caller}/{node}"
+	// SpanEvents is an edge's taking in of what a node tells of its sessions.
+	SpanEvents = "POST /v1/{caller}/{node}/events"
 )
 
 // EdgeAnswers counts answers to callers, by caller, outcome and reason.
@@ -378,8 +382,15 @@ func EdgePlaylists() Metric {
 		Help: "Playlists that were asked for, by what was answered."}
 }
 
+// EdgeEvents counts events that nodes sent, by caller and by what came of them: taken, ignored (of no
+// session), bad (not understood), and whole deliveries that were refused or were told to come again (busy).
+func EdgeEvents() Metric {
+	return Metric{Name: "usher_edge_events_total", Labels: []string{Caller, Result},
+		Help: "Events that nodes sent, by what came of them; whole deliveries where refused or busy."}
+}
+
 // EdgeReports counts what nodes said of their sessions otherwise than by asking, by caller
-// and by what came of it (alive, stopped, overtaken, stale, by_key, unknown, unasked).
+// and by what came of it (opened, alive, stopped, overtaken, stale, by_key, unknown, unasked).
 func EdgeReports() Metric {
 	return Metric{Name: "usher_edge_reports_total", Labels: []string{Caller, Result},
 		Help: "What nodes said of their sessions otherwise than by asking, by what came of it."}

@@ -79,6 +79,7 @@ type Service struct {
 	refusals  *refusals
 	tallies   *tallies
 	closings  closings
+	clocks    clocks
 	playlists *playlists
 
 	start       time.Time    // of the monotonic clock

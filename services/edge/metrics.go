@@ -19,6 +19,7 @@ type metrics struct {
 	crashes   *prometheus.CounterVec
 	playlists *prometheus.CounterVec
 	reports   *prometheus.CounterVec
+	events    *prometheus.CounterVec
 	sessions  *prometheus.GaugeVec
 	lag       *prometheus.GaugeVec
 	unsent    *prometheus.GaugeVec
@@ -38,6 +39,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		crashes:   telemetry.NewCounter(reg, telemetry.EdgePanics()),
 		playlists: telemetry.NewCounter(reg, telemetry.EdgePlaylists()),
 		reports:   telemetry.NewCounter(reg, telemetry.EdgeReports()),
+		events:    telemetry.NewCounter(reg, telemetry.EdgeEvents()),
 		sessions:  telemetry.NewGauge(reg, telemetry.EdgeSessions()),
 		lag:       telemetry.NewGauge(reg, telemetry.EdgeSeatsLagSeconds()),
 		unsent:    telemetry.NewGauge(reg, telemetry.EdgeSeatsWaiting()),

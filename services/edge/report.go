@@ -14,10 +14,6 @@ import (
 )
 
 const (
-	// lateLife is how much after its end a session may seem to have shown life: the two are told on
-	// different ways, by different clocks. An id that never comes again ends once and for all, so
-	// that more is believed of it.
-	lateLife, lateLifeOnce = 500 * time.Millisecond, 3 * time.Second
 	// openedOff is how much the node's opening of a session may lie before ours.
 	openedOff = 10 * time.Second
 	// maxStrangers bounds the sessions that are asked about by their keys in one round.
@@ -40,6 +36,9 @@ type report struct {
 	bytes   int64
 	playing time.Duration
 	country string
+	// late is how much earlier than by our clock `at` may be: life shown so shortly after an end
+	// does not speak against it.
+	late time.Duration
 }
 
 // once says that the id is one that never comes again, so that no other session can have it.
@@ -117,12 +116,8 @@ func (r *report) means(ses *session, now instant) bool {
 
 // stopped ends a session at its node's word, unless it has shown life since.
 func (s *Service) stopped(ses *session, r *report) {
-	grace := lateLife
-	if r.once() {
-		grace = lateLifeOnce
-	}
 	last := instant(ses.lastSign.Load())
-	if last > r.at.add(grace) {
+	if last > r.at.add(r.late) {
 		ses.tell(&report{bytes: r.bytes, playing: r.playing, country: r.country})
 		s.metrics.reported(r, "overtaken")
 		return

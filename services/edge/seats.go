@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -55,7 +56,15 @@ type closings struct {
 	mu        sync.Mutex // guards all below
 	list      []sign
 	strangers map[access.Key]sign
-	lost      int64 // closes that found no room
+	lost      int64        // closes that found no room
+	kept      atomic.Int64 // closes that the sweeper has and no worker has taken yet
+}
+
+// waiting is how many closes no worker has taken yet.
+func (c *closings) waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.list) + int(c.kept.Load())
 }
 
 // renew adds a sign of life by key; one that finds no room comes again.
@@ -138,7 +147,9 @@ func (w *sweeper) round(ctx context.Context, now instant, last bool) {
 	s.bars.sweep(now)
 	s.refusals.sweep(now)
 	s.tallies.flush(now, s.journal.add)
+	s.closings.kept.Store(int64(len(w.closes)))
 	err := w.tell(ctx, w.closes, func(left []sign) { w.closes = left })
+	s.closings.kept.Store(int64(len(w.closes)))
 	if err == nil {
 		err = w.tell(ctx, w.renewals, nil)
 	}

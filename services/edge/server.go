@@ -66,10 +66,15 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := &question{asked: begin, method: r.Method, parent: r.Header.Get("Traceparent")}
+	q.Region, q.Edge, q.Caller = s.cfg.Region, s.cfg.Name, a.Kind()
+	if teller, ok := a.(caller.Reporter); ok && teller.Hears(r) {
+		a = refuser{} // a panic must not have the same events sent again for ever
+		s.serveEvents(w, r, teller, name, q)
+		return
+	}
 	if r.ContentLength != 0 {
 		s.body(w, a)
 	}
-	q.Region, q.Edge, q.Caller = s.cfg.Region, s.cfg.Name, a.Kind()
 	d := s.answer(r, a, name, q)
 	a.Answer(w, q.node, &d)
 	s.metrics.answered(q, &d, time.Since(begin))

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strings"
 
 	"usher.internal/libs/access"
 	"usher.internal/services/edge/internal/caller"
@@ -58,12 +57,11 @@ func (Adapter) Parse(r *http.Request, n *caller.Node, _ netip.Addr, q *access.Re
 
 // action tells playing from publishing.
 func action(r *http.Request) (access.Action, error) {
-	_, below, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v1/"+Kind+"/"), "/")
-	switch {
+	switch below := caller.Below(r, Kind); {
 	case below == hookPublish:
 		return access.Publish, nil
 	case below != "" && below != hookPlay:
-		return "", caller.Badf("no hook of flussonic is called like that; there are play and publish")
+		return "", caller.Badf("no hook of flussonic is called like that; there are play, publish and events")
 	case below == "" && r.Method == http.MethodPost:
 		return access.Publish, nil
 	case r.Method == http.MethodPost, r.Method == http.MethodGet:

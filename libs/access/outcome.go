@@ -132,6 +132,8 @@ type Mode string
 const (
 	EvictOldest Mode = "evict_oldest"
 	RefuseNew   Mode = "refuse"
+	// Soft lets the new one in beyond the limit for a while, then evicts the oldest beyond it.
+	Soft Mode = "soft"
 )
 
 // FailMode is what happens when nobody can tell whether a viewer may watch.

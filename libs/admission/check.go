@@ -2,6 +2,7 @@ package admission
 
 import (
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -28,6 +29,9 @@ func Check(it *Item) error {
 		if o.Seat <= 0 || o.Lease < 0 || o.Session == uuid.Nil || o.Key.IsZero() || o.Subject.IsZero() {
 			return fmt.Errorf("%w: an open needs session, key, subject and times", ErrBadItem)
 		}
+		if err := checkLimits(o); err != nil {
+			return err
+		}
 		return checkRecord(&o.Record, o.Device)
 	case it.Audit != nil && it.Open == nil && it.Sign == nil:
 		return checkRecord(&it.Audit.Record)
@@ -38,6 +42,22 @@ func Check(it *Item) error {
 		return nil
 	}
 	return fmt.Errorf("%w: exactly one of open, audit and sign", ErrBadItem)
+}
+
+// Bounds of an open's limits, and of the keys it counts under.
+const maxLimits, maxCounted = 16, 24
+
+func checkLimits(o *Open) error {
+	if len(o.More) > maxLimits || len(o.Counted) > maxCounted || slices.ContainsFunc(o.Counted, access.Key.IsZero) {
+		return fmt.Errorf("%w: %d limits, %d keys to count under", ErrBadItem, len(o.More), len(o.Counted))
+	}
+	for i := range o.More {
+		l := &o.More[i]
+		if l.Subject != o.Subject && !slices.Contains(o.Counted, l.Subject) || l.Sessions < 0 || l.Cut < 0 {
+			return fmt.Errorf("%w: limit %s counts what the seat does not", ErrBadItem, l.Name)
+		}
+	}
+	return nil
 }
 
 func checkRecord(r *Record, more ...string) error {

@@ -110,10 +110,17 @@ type Open struct {
 	// Keep says that the checks could not be asked, so that nobody knows whose the running session
 	// is: it goes on as whoever it was opened for, whatever Subject and Limit say.
 	Keep bool
-	// Limit is the most live seats of Subject; negative means no limit.
+	// Limit is the most live seats of Subject; negative means no limit. Cut is that of a soft one.
 	Limit int
 	Mode  access.Mode
-	// Shadow says that Limit is not enforced: the open takes a seat beyond it, nobody is
+	Cut   time.Duration
+	// More are limits besides that one. All are taken together: the seat is taken only if each
+	// has room or makes some, and nobody is ended if one of them refuses.
+	More []Limit
+	// Counted are the keys, besides Subject, under which the seat counts from now on: those that
+	// More names, and those that limits of other rules may name.
+	Counted []access.Key
+	// Shadow says that no limit is enforced: the open takes a seat beyond them, nobody is
 	// ended for it, and the row tells what would have been. Seats that were taken so are
 	// counted by opens in shadow alone.
 	Shadow bool
@@ -121,6 +128,54 @@ type Open struct {
 	Seat time.Duration
 	// Lease bounds how long an edge may answer from memory: bars last that long.
 	Lease time.Duration
+}
+
+// Limit is one of several limits of an open.
+type Limit struct {
+	// Name says whose seats it counts, for operators: "of this device in rule X".
+	Name string
+	// Subject is whom it counts: the open's own, or one of its Counted.
+	Subject access.Key
+	// Sessions is the most live seats, not negative.
+	Sessions int
+	Mode     access.Mode
+	// Cut is how long a soft limit is exceeded at most: then the oldest beyond it are evicted. From a
+	// third of it on, the oldest that show no life are closed. 0 is DefaultCut.
+	Cut time.Duration
+}
+
+// DefaultCut is how long a soft limit is exceeded where nothing else is said.
+const DefaultCut = 90 * time.Second
+
+// SoftShare bounds a soft limit: with so many times its number of seats it refuses.
+const SoftShare = 2
+
+// All are the limits of the open, that of Subject first.
+func (o *Open) All() []Limit {
+	if o.Limit < 0 {
+		return o.More
+	}
+	name := "of this user"
+	switch {
+	case o.User != "":
+	case !o.Token.IsZero():
+		name = "of this token"
+	default:
+		name = "of this address"
+	}
+	first := Limit{Name: name, Subject: o.Subject, Sessions: o.Limit, Mode: o.Mode, Cut: o.Cut}
+	return append([]Limit{first}, o.More...)
+}
+
+// Listed says whether the limits are more than one that makes room at once or refuses.
+func (o *Open) Listed() bool { return len(o.More) > 0 || o.Limit >= 0 && o.Mode == access.Soft }
+
+// SoftCut is how long the limit may be exceeded.
+func (l *Limit) SoftCut() time.Duration {
+	if l.Cut > 0 {
+		return l.Cut
+	}
+	return DefaultCut
 }
 
 // Sign is a sign of life of a session, or its end.
@@ -159,8 +214,12 @@ type Result struct {
 	// Would is what the row says of an enforced policy, as "outcome reason"; "" where it
 	// was enforced, or where no row was written.
 	Would string
-	// Holders are the sessions that hold the seats when Reason is limit.
+	// Holders are the sessions that hold the seats when Reason is limit: those of the first limit of
+	// the open's All that had no room, which is Full. Taken is how many seats its subject held, 0 where
+	// that is told by Holders.
 	Holders []Holder
+	Full    int
+	Taken   int
 	// Ended are the sessions that this item ended (evicted, zapped, id_reused):
 	// to be told to the edges at once. The outbox holds them too, until Published.
 	Ended []Ended

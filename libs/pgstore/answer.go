@@ -41,6 +41,7 @@ func (a *answer) result() admission.Result {
 		Decision: uuid.UUID(a.decision.Bytes), Outcome: access.Outcome(a.outcome.String), Reason: access.Reason(a.reason.String),
 		Realm: a.realm.String, User: a.user.String, Session: uuid.UUID(a.session.Bytes),
 		Live: a.live.Bool, Closed: access.CloseReason(a.closed.String), Repeated: a.repeated.Bool,
+		Full: int(a.barMillis.Int64), Taken: int(a.outbox.Int64), // of a question
 	}
 	if a.holders.Valid {
 		// The function made this JSON itself; holders are for words only, so that a fault costs no answer.

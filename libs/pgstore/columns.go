@@ -39,6 +39,16 @@ type columns struct {
 	would, wouldReason, rule, country           []pgtype.Text
 	shadow                                      []bool
 
+	// Lists of limits: where those of each question begin and how many they are. Nil where no question has any, so that
+	// those of one limit cost nothing more.
+	counted             []pgtype.Text
+	limitsAt, limitsN   []pgtype.Int4
+	allCounted          []pgtype.UUID
+	limitOf             []pgtype.UUID
+	limitName, limitHow []string
+	limitMost           []int32
+	limitCut            []int64
+
 	signSession     []pgtype.UUID
 	age             []int64
 	ends            []bool
@@ -57,7 +67,7 @@ func newColumns(items []admission.Item, pick []int) *columns {
 			o := it.Open
 			c.questions = append(c.questions, i)
 			c.record(&o.Record)
-			touched := []access.Key{o.Subject, o.Key}
+			touched := append([]access.Key{o.Subject, o.Key}, o.Counted...)
 			if o.Replaces != uuid.Nil {
 				touched = append(touched, access.Key(o.Replaces))
 			}
@@ -75,6 +85,7 @@ func newColumns(items []admission.Item, pick []int) *columns {
 			*last = strings.TrimSuffix(*last, "]")
 			c.question(true, round, "", o.Reason, uuid.Nil)
 			c.claim(o)
+			c.limits(o)
 		case it.Audit != nil:
 			a := it.Audit
 			c.questions = append(c.questions, i)
@@ -87,6 +98,45 @@ func newColumns(items []admission.Item, pick []int) *columns {
 		}
 	}
 	return c
+}
+
+// limits adds the list of an open that has one, and the keys that it counts under.
+func (c *columns) limits(o *admission.Open) {
+	n := len(c.session)
+	if len(o.Counted) > 0 {
+		c.counted = padded(c.counted, n)
+		c.counted[n-1] = textOf(uuidArray(o.Counted))
+		for _, k := range o.Counted {
+			c.allCounted = append(c.allCounted, idOf(k))
+		}
+	}
+	if !o.Listed() {
+		return
+	}
+	all := o.All()
+	c.limitsAt, c.limitsN = padded(c.limitsAt, n), padded(c.limitsN, n)
+	c.limitsAt[n-1] = pgtype.Int4{Int32: int32(len(c.limitOf) + 1), Valid: true}
+	c.limitsN[n-1] = pgtype.Int4{Int32: int32(len(all)), Valid: true}
+	for i := range all {
+		l := &all[i]
+		c.limitOf, c.limitName = append(c.limitOf, idOf(l.Subject)), append(c.limitName, l.Name)
+		c.limitMost, c.limitHow = append(c.limitMost, int32(min(l.Sessions, 1<<30))), append(c.limitHow, string(l.Mode))
+		c.limitCut = append(c.limitCut, l.SoftCut().Milliseconds())
+	}
+}
+
+// padded is list with n elements: those before it have none of it.
+func padded[T any](list []T, n int) []T {
+	return append(list, make([]T, n-len(list))...)
+}
+
+// uuidArray is the keys as the text of a uuid[].
+func uuidArray(keys []access.Key) string {
+	text := make([]string, len(keys))
+	for i, k := range keys {
+		text[i] = uuid.UUID(k).String()
+	}
+	return "{" + strings.Join(text, ",") + "}"
 }
 
 func (c *columns) record(r *admission.Record) {
@@ -134,8 +184,18 @@ func (c *columns) args(checkIDs bool) []any {
 		checkIDs, c.rounds, c.open, c.round, c.id, c.at, c.region, c.edge, c.node, c.caller, c.stream, c.realm, c.user, c.ip, c.agent,
 		c.revision, c.trace, c.us, c.steps, c.outcome, c.reason, c.closes, c.session, c.replaces, c.key, c.subject, c.tk,
 		c.device, c.still, c.keep, c.limit, c.mode, c.seat, c.lease, c.would, c.wouldReason, c.rule, c.country, c.shadow,
+		orEmpty(c.counted), orEmpty(c.limitsAt), orEmpty(c.limitsN), orEmpty(c.allCounted), orEmpty(c.limitOf), orEmpty(c.limitName),
+		orEmpty(c.limitMost), orEmpty(c.limitHow), orEmpty(c.limitCut),
 		c.signSession, c.age, c.ends, c.signReason, c.requests, c.bytes,
 	}
+}
+
+// orEmpty is an empty array where there is none: a null one would make conditions on it null.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 func idOf[T ~[16]byte](id T) pgtype.UUID {

@@ -51,6 +51,17 @@ func (h harness) Kill(id uuid.UUID, bar time.Duration) {
 	}
 }
 
+func (h harness) Sweep() {
+	if _, err := h.store.Sweep(context.Background()); err != nil {
+		h.t.Fatalf("Sweep: %v", err)
+	}
+}
+
+func (h harness) Pass(d time.Duration) {
+	h.exec("UPDATE usher.soft_excess SET at = at - $1::interval, idle_at = idle_at - $1::interval, cut_at = cut_at - $1::interval", d)
+	h.exec("UPDATE usher.seat SET last_seen_at = last_seen_at - $1::interval", d)
+}
+
 func (h harness) Live() []uuid.UUID {
 	rows, _ := h.store.pool.Query(context.Background(), "SELECT session_id FROM usher.seat ORDER BY opened_at, session_id")
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[[16]byte])

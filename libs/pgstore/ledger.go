@@ -74,7 +74,8 @@ const applySQL = `
 SELECT kind, ord, decision_id, outcome, reason, realm, user_id, session_id, live, repeated, closed, holders,
        outbox, key, subject, stream, device, node, bar_ms, bar_device, at
   FROM usher.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-                   $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45)`
+                   $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45,
+                   $46, $47, $48, $49, $50, $51, $52, $53, $54)`
 
 // call runs usher.apply until no conflict with another transaction is left.
 func (l *Ledger) call(ctx context.Context, items []admission.Item, pick []int, results []admission.Result) error {

@@ -20,6 +20,8 @@ const (
 type Swept struct {
 	// Expired is how many seats had run out and were closed.
 	Expired int
+	// Soft is how many sessions were ended that had been beyond a soft limit for too long.
+	Soft int
 	// Gap is what every seat was prolonged by, because nobody could renew for so long.
 	Gap time.Duration
 }
@@ -27,10 +29,14 @@ type Swept struct {
 const (
 	tickSQL  = `SELECT usher.tick()`
 	sweepSQL = `SELECT usher.sweep(@max)`
+	softSQL  = `SELECT usher.sweep_soft(@max)`
 )
 
 // sweepBatch bounds a sweep's transaction; what is left is swept in the next call.
 const sweepBatch = 1000
+
+// softBatch bounds how many accounts beyond a soft limit one sweep locks; the others come in the next.
+const softBatch = 200
 
 // Sweep gives the ledger's sign of life, adds the gap after an outage to every seat, and closes what has expired.
 // Several recorders may sweep at once.
@@ -47,9 +53,13 @@ func (s *Store) Sweep(ctx context.Context) (Swept, error) {
 		}
 		swept.Expired += n
 		if n < sweepBatch {
-			return swept, nil
+			break
 		}
 	}
+	if err := s.pool.QueryRow(ctx, softSQL, pgx.NamedArgs{"max": softBatch}).Scan(&swept.Soft); err != nil {
+		return swept, fmt.Errorf("sweeping soft limits: %w", unavailable(err))
+	}
+	return swept, nil
 }
 
 // Maintained is what one round of maintenance did.

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/fstest"
@@ -20,7 +21,28 @@ import (
 	schema "usher.internal/schemas/postgres"
 )
 
-const shadowMigration = "00008_shadow.sql"
+// Builds of before 00008 had at most 00020; what came later may need 00008.
+const (
+	shadowMigration = "00008_shadow.sql"
+	lastBefore      = 20
+)
+
+// later are the migrations after lastBefore.
+func later(t *testing.T) []string {
+	t.Helper()
+	names, err := fs.Glob(schema.Migrations, "migrations/*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, name := range names {
+		own := name[len("migrations/"):]
+		if n, err := strconv.Atoi(own[:5]); err != nil || n > lastBefore {
+			out = append(out, own)
+		}
+	}
+	return out
+}
 
 // unmigrated gives a store on an empty database.
 func unmigrated(t *testing.T) *Store {
@@ -80,7 +102,7 @@ func TestShadowsMigrationComesLateAndGoesAgain(t *testing.T) {
 	t.Parallel()
 	s := unmigrated(t)
 	ctx := t.Context()
-	if _, err := migrations(t, s, shadowMigration).Up(ctx); err != nil {
+	if _, err := migrations(t, s, append(later(t), shadowMigration)...).Up(ctx); err != nil {
 		t.Fatal(err)
 	}
 	h := harness{Ledger: NewLedger(s), t: t}
@@ -98,6 +120,9 @@ func TestShadowsMigrationComesLateAndGoesAgain(t *testing.T) {
 	sits(t, h, "newer")
 	h.exec("SELECT usher.make_partitions(0, 9)")
 	p := migrations(t, s)
+	if _, err := p.DownTo(ctx, lastBefore); err != nil {
+		t.Fatalf("back to %d: %v", lastBefore, err)
+	}
 	if _, err := p.ApplyVersion(ctx, 8, false); err != nil {
 		t.Fatalf("back: %v", err)
 	}

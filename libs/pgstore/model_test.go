@@ -15,8 +15,8 @@ import (
 	"usher.internal/libs/admission/admissiontest"
 )
 
-// TestAgainstModel runs random schedules of opens, renewals, closes, expiries, evictions, zaps and kills, alone and in
-// batches, on the ledger and on the model: every answer and every state must be equal.
+// TestAgainstModel runs random schedules of opens, renewals, closes, expiries, evictions, zaps and kills, with lists
+// of limits and soft ones, alone and in batches, on the ledger and on the model: every answer and every state must be equal.
 func TestAgainstModel(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -32,6 +32,7 @@ func TestAgainstModel(t *testing.T) {
 			"expire": func(rt *rapid.T) { d.expire(rt) },
 			"kill":   func(rt *rapid.T) { d.kill(rt) },
 			"retry":  func(rt *rapid.T) { d.retry(rt) },
+			"pass":   func(rt *rapid.T) { d.pass(rt) },
 			"":       func(*rapid.T) { d.sameState() },
 		})
 	})
@@ -85,8 +86,48 @@ func (d *duel) item(rt *rapid.T, user string) admission.Item {
 			}
 		}
 	})
+	d.limits(rt, it.Open)
 	d.opened = append(d.opened, it)
 	return it
+}
+
+var allModes = []access.Mode{access.RefuseNew, access.EvictOldest, access.Soft}
+
+// limits draws more limits for an open, by what accounts share only where they may touch each other's sessions.
+func (d *duel) limits(rt *rapid.T, o *admission.Open) {
+	if rapid.IntRange(0, 5).Draw(rt, "soft") == 0 {
+		o.Mode = access.Soft
+	}
+	of := o.User
+	if d.cross {
+		of = fmt.Sprint("run", d.run)
+	}
+	for i := range rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(rt, "keys") {
+		k := d.key(fmt.Sprint(of, "k", i, rapid.IntRange(0, 1).Draw(rt, "key")))
+		o.Counted = append(o.Counted, k)
+		if rapid.IntRange(0, 3).Draw(rt, "limited") > 0 {
+			o.More = append(o.More, admission.Limit{Name: "of a key", Subject: k, Sessions: rapid.IntRange(0, 3).Draw(rt, "most"),
+				Mode: rapid.SampledFrom(allModes).Draw(rt, "how")})
+		}
+	}
+	if rapid.IntRange(0, 7).Draw(rt, "twice") == 0 {
+		o.More = append(o.More, admission.Limit{Name: "of him", Subject: o.Subject, Sessions: rapid.IntRange(0, 3).Draw(rt, "most of him"),
+			Mode: rapid.SampledFrom(allModes).Draw(rt, "how of him")})
+	}
+}
+
+// key is a key of this name.
+func (d *duel) key(name string) access.Key { return access.Key(uuid.NewSHA1(uuid.Nil, []byte(name))) }
+
+// pass lets time pass and what is due of soft limits be done.
+func (d *duel) pass(rt *rapid.T) {
+	by := rapid.SampledFrom([]time.Duration{25 * time.Second, 70 * time.Second}).Draw(rt, "by")
+	d.real.Pass(by)
+	d.model.Pass(by)
+	if rapid.Bool().Draw(rt, "sweep") {
+		d.real.Sweep()
+		d.model.Sweep()
+	}
 }
 
 func (d *duel) opener(session uuid.UUID) *admission.Open {
@@ -171,7 +212,7 @@ func digest(r admission.Result) string {
 	for _, h := range r.Holders {
 		holders = append(holders, h.Session.String())
 	}
-	return fmt.Sprint(r.Err, r.Decision, r.Outcome, r.Reason, r.Session, r.Live, r.Closed, r.Repeated, r.Would, ended, holders)
+	return fmt.Sprint(r.Err, r.Decision, r.Outcome, r.Reason, r.Session, r.Live, r.Closed, r.Repeated, r.Would, ended, holders, r.Full)
 }
 
 func describe(it admission.Item) string {
@@ -179,6 +220,6 @@ func describe(it admission.Item) string {
 		return fmt.Sprintf("sign %s age %s close %t", s.Session, s.Age, s.Close)
 	}
 	o := it.Open
-	return fmt.Sprintf("open %s key %s user %s stream %s device %s limit %d %s still %t replaces %s lease %s",
-		o.Session, o.Key, o.User, o.Stream, o.Device, o.Limit, o.Mode, o.StillPlaying, o.Replaces, o.Lease)
+	return fmt.Sprintf("open %s key %s user %s stream %s device %s limit %d %s more %v counted %v still %t replaces %s lease %s shadow %t",
+		o.Session, o.Key, o.User, o.Stream, o.Device, o.Limit, o.Mode, o.More, o.Counted, o.StillPlaying, o.Replaces, o.Lease, o.Shadow)
 }

@@ -41,7 +41,7 @@ func (o older) apply(ctx context.Context, items []admission.Item, pick []int, re
 	var err error
 	for _, checkIDs := range []bool{false, true} {
 		// What stands between lease and signs is new.
-		args := slices.Delete(cols.args(checkIDs), 34, 39)
+		args := slices.Delete(cols.args(checkIDs), 34, 48)
 		rows, queryErr := o.store.pool.Query(ctx, olderSQL, args...)
 		if err = queryErr; err == nil {
 			err = o.read(rows, cols, results)

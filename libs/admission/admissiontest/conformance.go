@@ -20,6 +20,9 @@ type Harness interface {
 	Expire(id uuid.UUID)
 	// Kill ends a session as an operator does.
 	Kill(id uuid.UUID, bar time.Duration)
+	// Sweep closes what has expired and does what is due of soft limits, Pass lets time pass for them and for signs of life alone.
+	Sweep()
+	Pass(d time.Duration)
 	// Live are the sessions that hold a seat, in the order of their opening.
 	Live() []uuid.UUID
 	// Rows is how many audit rows there are.
@@ -33,6 +36,22 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		"a limit in shadow touches nobody and says so":  testShadow,
 		"shadow and enforcement don't see each other":   testShadowBeside,
 		"in shadow only whom enforcement leaves counts": testShadowCounts,
+
+		"each limit of a list counts its own subject":            testList,
+		"nobody is evicted if another limit refuses":             testListRefuses,
+		"one eviction serves several limits":                     testListEvicts,
+		"a session counts from its next question on":             testListFills,
+		"a session that moves needs a seat where it moves to":    testListMoves,
+		"a list in shadow touches nobody":                        testListShadow,
+		"a zap frees its seat in every limit":                    testListZap,
+		"an expired seat is free in every limit":                 testListExpired,
+		"a soft limit evicts the oldest in the end":              testSoft,
+		"a soft limit closes first who shows no life":            testSoftIdle,
+		"zapping beyond a soft limit gains no time":              testSoftZap,
+		"a soft limit has an end":                                testSoftBound,
+		"who falls below a soft limit by himself is not cut":     testSoftFalls,
+		"a lowered soft limit cuts who is beyond it":             testSoftLowered,
+		"the next open of an account does what is due of it too": testSoftByOpen,
 	})
 }
 

@@ -5,7 +5,6 @@ package admissiontest
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +27,7 @@ type Model struct {
 	down     bool
 	now      func() time.Time
 	outboxID int64
+	soft     map[access.Key]*soft
 }
 
 type seat struct {
@@ -50,7 +50,7 @@ var _ admission.Ledger = (*Model)(nil)
 func NewModel() *Model {
 	return &Model{
 		seats: map[uuid.UUID]*seat{}, bars: map[string]bar{}, rows: map[uuid.UUID]admission.Result{},
-		closed: map[uuid.UUID]access.CloseReason{}, now: time.Now,
+		closed: map[uuid.UUID]access.CloseReason{}, soft: map[access.Key]*soft{}, now: time.Now,
 	}
 }
 
@@ -131,6 +131,7 @@ func (m *Model) Apply(ctx context.Context, items []admission.Item) ([]admission.
 			out[i] = m.audit(it.Audit)
 		}
 	}
+	m.settle(softKeys(items, bad))
 	for i, it := range items {
 		if !bad[i] && it.Open != nil {
 			out[i] = m.open(it.Open)
@@ -191,7 +192,7 @@ func (m *Model) open(o *admission.Open) admission.Result {
 	if r, ok := m.stored(o.ID); ok {
 		// A session asked for again under its own id is renewed like any other; all else stays as it is.
 		st := m.seats[r.Session]
-		if st == nil || !st.expires.After(now) || st.Key != o.Key || o.Replaces == r.Session || !o.Shadow && m.excess(o, st) != "" {
+		if st == nil || !st.expires.After(now) || st.Key != o.Key || o.Replaces == r.Session || !o.Shadow && m.rule(o, st, nil).why != "" {
 			return r
 		}
 	}
@@ -201,10 +202,11 @@ func (m *Model) open(o *admission.Open) admission.Result {
 	}
 	r := admission.Result{Decision: o.ID, Outcome: access.Allow, Reason: o.Reason, Realm: o.Realm, User: o.User, Session: o.Session,
 		Would: asked(o)}
+	before := m.levels(o)
 	if st := m.seats[o.Replaces]; st != nil {
 		m.end(st, endedOr(st, now, access.CloseIDReused), "", &r)
 	}
-	for _, st := range m.sorted(func(s *seat) bool { return s.Subject == o.Subject && !s.expires.After(now) }) {
+	for _, st := range m.sorted(func(s *seat) bool { return s.counted(o) && !s.expires.After(now) }) {
 		m.end(st, access.CloseExpired, "", &r)
 	}
 	var same *seat
@@ -217,9 +219,9 @@ func (m *Model) open(o *admission.Open) admission.Result {
 		m.end(st, endedOr(st, now, access.CloseIDReused), "", &r)
 	}
 	if same != nil {
-		return m.again(o, same, r)
+		return m.again(o, same, r, before)
 	}
-	return m.fresh(o, r)
+	return m.fresh(o, r, before)
 }
 
 func endedOr(st *seat, now time.Time, why access.CloseReason) access.CloseReason {
@@ -230,9 +232,9 @@ func endedOr(st *seat, now time.Time, why access.CloseReason) access.CloseReason
 }
 
 // again re-decides a live session: bans and limits are judged anew, no row of its own.
-func (m *Model) again(o *admission.Open, same *seat, r admission.Result) admission.Result {
-	excess := m.excess(o, same)
-	why := excess
+func (m *Model) again(o *admission.Open, same *seat, r admission.Result, before levels) admission.Result {
+	says := m.rule(o, same, nil)
+	why := says.why
 	if o.Shadow {
 		if why != "" && accepted(o) {
 			r.Would = would(access.Deny, why)
@@ -243,16 +245,21 @@ func (m *Model) again(o *admission.Open, same *seat, r admission.Result) admissi
 	case access.Limit:
 		m.end(same, access.CloseDenied, "", &r)
 		r.Outcome, r.Reason, r.Session = access.Deny, why, uuid.Nil
-		r.Holders = holders(m.sorted(func(s *seat) bool { return s.counts(o) }))
+		says.tell(&r)
 		return m.write(r)
 	case access.Evicted:
 		m.end(same, access.CloseEvicted, o.Device, &r)
 		r.Outcome, r.Reason, r.Session = access.Deny, why, uuid.Nil
 		return m.write(r)
 	}
+	m.makeRoom(o, says.out, &r)
 	now := m.now()
 	same.lastSeen, same.Seat, same.Shadow = now, o.Seat, o.Shadow
-	same.beyond = o.Shadow && (excess != "" || !accepted(o))
+	same.beyond = o.Shadow && (says.why != "" || !accepted(o))
+	if !o.Keep {
+		same.Counted = o.Counted
+		m.exceed(o, before)
+	}
 	same.Lease = max(same.Lease, o.Lease)
 	if e := now.Add(o.Seat); e.After(same.expires) {
 		same.expires = e
@@ -261,54 +268,17 @@ func (m *Model) again(o *admission.Open, same *seat, r admission.Result) admissi
 	return r
 }
 
-// excess says why a running session has no right to its seat under the question's limit, "" if it has.
-func (m *Model) excess(o *admission.Open, same *seat) access.Reason {
-	if o.Keep {
-		return ""
-	}
-	older, newer := 0, 0
-	for _, st := range m.sorted(func(s *seat) bool { return s.counts(o) && s.expires.After(m.now()) }) {
-		switch {
-		case st.order < same.order:
-			older++
-		case st.order > same.order:
-			newer++
-		}
-	}
-	if apart := o.Shadow && same.beyond || !o.Shadow && same.Shadow; apart && o.Limit >= 0 {
-		// It did not count so far and needs a free seat, as if it were opened now.
-		switch {
-		case older+newer < o.Limit:
-			return ""
-		case o.Mode == access.RefuseNew:
-			return access.Limit
-		}
-		return access.Evicted
-	}
-	switch {
-	case o.Limit >= 0 && o.Mode == access.RefuseNew && older >= o.Limit:
-		return access.Limit
-	case o.Limit >= 0 && o.Mode == access.EvictOldest && newer >= o.Limit:
-		return access.Evicted
-	}
-	return ""
-}
-
-func (m *Model) fresh(o *admission.Open, r admission.Result) admission.Result {
+func (m *Model) fresh(o *admission.Open, r admission.Result, before levels) admission.Result {
 	now := m.now()
 	lost := m.bars[courtesy(o.Subject, o.Device)].until.After(now)
 	zaps := m.sorted(func(s *seat) bool {
 		return s.Subject == o.Subject && s.Device == o.Device && s.Stream != o.Stream && !o.StillPlaying && !lost && s.Shadow == o.Shadow
 	})
-	stays := m.sorted(func(s *seat) bool { return s.counts(o) && !slices.Contains(zaps, s) })
-	full := o.Limit >= 0 && len(stays) >= o.Limit
 	why, barred := m.barred(o)
-	switch {
-	case barred && !o.StillPlaying:
-	case full && (o.Mode != access.EvictOldest || o.Limit == 0):
-		why = access.Limit
-	default:
-		why = ""
+	var says ruling
+	if !barred || o.StillPlaying {
+		says = m.rule(o, nil, zaps)
+		why = says.why
 	}
 	switch {
 	case why == "":
@@ -318,45 +288,33 @@ func (m *Model) fresh(o *admission.Open, r admission.Result) admission.Result {
 		}
 	default:
 		r.Outcome, r.Reason, r.Session = access.Deny, why, uuid.Nil
-		if why == access.Limit {
-			r.Holders = holders(stays)
-		}
+		says.tell(&r)
 		return m.write(r)
 	}
 	for _, st := range zaps {
 		m.end(st, access.CloseZapped, o.Device, &r)
 	}
-	if full && why == "" {
-		m.makeRoom(o, stays[:len(stays)-o.Limit+1], &r)
-	}
+	m.makeRoom(o, says.out, &r)
 	m.order++
 	m.seats[o.Session] = &seat{Open: *o, order: m.order, openedAt: now, lastSeen: now, expires: now.Add(o.Seat),
 		beyond: o.Shadow && (why != "" || !accepted(o))}
+	m.exceed(o, before)
 	r.Live = true
 	return m.write(r)
 }
 
-// makeRoom ends the oldest for an open, or only says so in shadow.
-func (m *Model) makeRoom(o *admission.Open, oldest []*seat, r *admission.Result) {
-	for _, st := range oldest {
+// makeRoom ends sessions for an open, or only says so in shadow.
+func (m *Model) makeRoom(o *admission.Open, out []*seat, r *admission.Result) {
+	for _, st := range out {
 		if o.Shadow {
 			st.beyond = st.Shadow // from now on it does not count
 			continue
 		}
 		m.end(st, access.CloseEvicted, o.Device, r)
 	}
-	if o.Shadow && accepted(o) {
+	if len(out) > 0 && o.Shadow && accepted(o) {
 		r.Would = would(access.Allow, access.Reason(access.EvictOldest))
 	}
-}
-
-// counts says whether the seat counts for the open: those that were taken in shadow count for
-// shadow alone, and there only as far as enforcement would have left them.
-func (s *seat) counts(o *admission.Open) bool {
-	if o.Shadow {
-		return s.Subject == o.Subject && !s.beyond
-	}
-	return s.Subject == o.Subject && !s.Shadow
 }
 
 // asked is what the row says of an open that no limit stands against.
@@ -411,7 +369,7 @@ func (m *Model) after(it admission.Item, r admission.Result, all []admission.Res
 func (m *Model) stored(id uuid.UUID) (admission.Result, bool) {
 	r, ok := m.rows[id]
 	if ok {
-		r.Repeated, r.Ended, r.Holders, r.Would = true, nil, nil, ""
+		r.Repeated, r.Ended, r.Holders, r.Full, r.Taken, r.Would = true, nil, nil, 0, 0, ""
 		_, r.Live = m.seats[r.Session]
 	}
 	return r, ok

@@ -111,7 +111,7 @@ func (l *lab) sql(ctx context.Context, statements ...string) (string, error) {
 func (l *lab) fill(ctx context.Context) error {
 	_, err := l.sql(ctx,
 		`TRUNCATE usher.seat, usher.subject, usher.decision, usher.decision_steps, usher.session_history,
-		          usher.bar, usher.outbox, usher.claim, usher.known`,
+		          usher.bar, usher.outbox, usher.claim, usher.known, usher.soft_excess`,
 		`INSERT INTO usher.seat (session_id, key, subject, decision_id, opened_at, last_seen_at, expires_at, seat_ms, lease_ms,
 		        realm, user_id, stream, device, node, caller, region, edge, ip, user_agent)
 		 SELECT gen_random_uuid(), gen_random_uuid(), md5('b' || i / 2)::uuid, gen_random_uuid(), now(), now(), now() + interval '1 day',

@@ -89,6 +89,13 @@ func (s *Store) Maintain(ctx context.Context, keep policy.Retention) (Maintained
 	if err != nil {
 		return m, fmt.Errorf("making partitions: %w", unavailable(err))
 	}
+	// What is dropped must have been counted.
+	if _, err := s.RollUsage(ctx); err != nil {
+		return m, err
+	}
+	if _, err := s.RollPeaks(ctx); err != nil {
+		return m, err
+	}
 	for _, t := range []struct {
 		parent string
 		keep   time.Duration

@@ -37,6 +37,12 @@ type SessionRow struct {
 	Bytes       int64       `json:"bytes"`
 	Rechecks    int32       `json:"rechecks"`
 	ExpiresAt   *time.Time  `json:"expires_at"`
+	// CloseDetail is the node's own word for the end.
+	CloseDetail *string `json:"close_detail"`
+	// PlayingMS is how long it played, in the node's own word.
+	PlayingMS *int64 `json:"playing_ms"`
+	// Seconds from its opening to the last that is known of it.
+	Seconds int64 `json:"seconds"`
 }
 
 // SessionFilter chooses sessions; a zero field matches everything.
@@ -51,7 +57,8 @@ type SessionFilter struct {
 }
 
 const sessionColumns = `session_id, realm, user_id, stream, node, caller, region, ip, user_agent, country,
-       opened_at, last_seen_at, closed_at, close_reason, edge, device, decision_id, requests, bytes, rechecks, expires_at`
+       opened_at, last_seen_at, closed_at, close_reason, edge, device, decision_id, requests, bytes, rechecks, expires_at,
+       close_detail, playing_ms, seconds`
 
 const sessionsSQL = `
 SELECT ` + sessionColumns + `

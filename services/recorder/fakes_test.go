@@ -34,6 +34,8 @@ type fakeStore struct {
 	told     map[uuid.UUID]bool
 	adopted  []pgstore.DirectiveRow
 	enforced int
+	counted  int
+	peaks    int
 }
 
 var _ Store = (*fakeStore)(nil)
@@ -126,6 +128,20 @@ func (s *fakeStore) Maintain(_ context.Context, keep policy.Retention) (pgstore.
 	defer s.mu.Unlock()
 	s.kept = append(s.kept, keep)
 	return pgstore.Maintained{Created: 1}, s.fail
+}
+
+func (s *fakeStore) RollUsage(context.Context) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counted++
+	return 1, s.fail
+}
+
+func (s *fakeStore) RollPeaks(context.Context) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.peaks++
+	return 1, s.fail
 }
 
 func (s *fakeStore) Untold(_ context.Context, limit int) ([]pgstore.DirectiveRow, error) {

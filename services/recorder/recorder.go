@@ -31,6 +31,7 @@ type Store interface {
 	SeatStore
 	PartitionStore
 	DirectiveStore
+	UsageStore
 }
 
 // Deps are the things that a recorder uses and does not close.
@@ -55,6 +56,7 @@ type Service struct {
 	herald   *herald
 	sweeper  *sweeper
 	janitor  *janitor
+	accounts *accountant
 }
 
 // New puts a recorder together; it starts nothing. The error is a name that cannot stand in
@@ -79,6 +81,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s.herald = &herald{store: deps.Store, stream: deps.Bus, log: s.log, metrics: s.metrics}
 	s.sweeper = &sweeper{store: deps.Store, log: s.log, metrics: s.metrics}
 	s.janitor = &janitor{store: deps.Store, snapshot: s.spreader.current, log: s.log}
+	s.accounts = &accountant{store: deps.Store, now: time.Now}
 	s.health.Check("recorder "+cfg.Name+": nats", s.connected)
 	s.health.Check("recorder "+cfg.Name+": postgres", s.answered)
 	return s, nil
@@ -109,6 +112,7 @@ func (s *Service) Run(ctx context.Context) error {
 		s.task("maintain", maintainEvery, maintainRetry, maintainTimeout, s.maintain),
 		s.task("policy", policyEvery, policyEvery, policyTimeout, s.spreader.spread),
 		s.task("policy trials", policyEvery, policyEvery, policyTimeout, s.spreader.goBack),
+		s.task("usage", usageEvery, usageEvery, usageTimeout, s.accounts.count),
 		s.task("sweep", sweepEvery, sweepEvery, sweepTimeout, s.sweeper.sweep),
 		s.task("outbox", outboxEvery, outboxEvery, outboxTimeout, s.relay.tell),
 		s.task("directives", outboxEvery, outboxEvery, outboxTimeout, s.herald.tell),

@@ -2,10 +2,13 @@ package pgstore
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
 
 	"usher.internal/libs/access"
 	"usher.internal/libs/admission"
@@ -179,4 +182,47 @@ func TestSessionsByKey(t *testing.T) {
 			t.Errorf("%s: found %+v, want %+v", c.name, got, c.want)
 		}
 	}
+}
+
+// TestTotalsInAnyOrder: what a node said of a session is the same row, however often and in whatever
+// order it is recorded.
+func TestTotalsInAnyOrder(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	n := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		n++
+		why := rapid.SampledFrom([]access.CloseReason{access.CloseIdle, access.CloseStopped, access.CloseZapped}).Draw(rt, "closed as")
+		real := time.Now().Add(-time.Duration(rapid.IntRange(1, 25*60).Draw(rt, "ended")) * time.Second).Truncate(time.Millisecond)
+		said := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) *usherv1.SessionTotals {
+			return &usherv1.SessionTotals{Node: "n1", Bytes: rapid.Int64Range(0, 5).Draw(rt, "bytes") * 10, PlayingMs: rapid.Int64Range(0, 5).Draw(rt, "playing")}
+		}), 0, 4).Draw(rt, "said")
+		if rapid.Bool().Draw(rt, "end told") {
+			said = append(said, &usherv1.SessionTotals{Node: "n1", Bytes: 70, Detail: "client", Country: "DE", EndedUnixMs: real.UnixMilli()})
+		}
+		inOrder, anyhow := h.opened(fmt.Sprint("in order ", n)), h.opened(fmt.Sprint("anyhow ", n))
+		var rows []history
+		for _, o := range []*admission.Open{inOrder, anyhow} {
+			h.close(o.Session, why)
+			told := said
+			if o == anyhow {
+				told = append(rapid.Permutation(said).Draw(rt, "once"), rapid.Permutation(said).Draw(rt, "again")...)
+			}
+			var all []*usherv1.SessionTotals
+			for _, s := range told {
+				s := proto.CloneOf(s)
+				s.SessionId = o.Session[:]
+				all = append(all, s)
+			}
+			h.complete(all...)
+			row := h.history(o.Session)
+			if !row.closed.Equal(real) {
+				row.closed = time.Time{} // the ledger's own
+			}
+			rows = append(rows, row)
+		}
+		if rows[0] != rows[1] {
+			rt.Fatalf("in order %+v, anyhow %+v", rows[0], rows[1])
+		}
+	})
 }

@@ -164,13 +164,13 @@ func TestASessionThatIsNotKnownHere(t *testing.T) {
 		over := uuid.New()
 		b.workers.Seats = func(m *usherv1.SeatsRequest) (*usherv1.SeatsReply, error) {
 			reply := &usherv1.SeatsReply{Ok: true}
-			for _, s := range m.GetSigns() {
+			for i, s := range m.GetSigns() {
 				switch {
 				case s.GetBytes() == 1: // live somewhere
 				case s.GetBytes() == 2:
-					reply.Ended = append(reply.Ended, &usherv1.SeatEnd{SessionKey: s.GetSessionKey(), SessionId: over[:], Reason: "expired"})
+					reply.Ended = append(reply.Ended, &usherv1.SeatEnd{SessionKey: s.GetSessionKey(), Sign: int32(i + 1), SessionId: over[:], Reason: "expired"})
 				default:
-					reply.Ended = append(reply.Ended, &usherv1.SeatEnd{SessionKey: s.GetSessionKey()})
+					reply.Ended = append(reply.Ended, &usherv1.SeatEnd{SessionKey: s.GetSessionKey(), Sign: int32(i + 1)})
 				}
 			}
 			return reply, nil

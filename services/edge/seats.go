@@ -253,21 +253,16 @@ func (w *sweeper) send(ctx context.Context, part []sign) error {
 // ended drops the sessions that are no longer live: their next question is a new one.
 func (w *sweeper) ended(part []sign, ends []*usherv1.SeatEnd, now instant) {
 	keys := make(map[uuid.UUID]access.Key, len(part))
-	strangers := make(map[access.Key][]sign)
 	for _, g := range part {
-		switch {
-		case g.ses == nil:
-			strangers[g.key] = append(strangers[g.key], g)
-		case g.close == "":
+		if g.ses != nil && g.close == "" {
 			keys[g.id] = g.ses.key
 		}
 	}
 	for _, e := range ends {
-		if k := e.GetSessionKey(); len(k) == len(access.Key{}) {
-			for _, g := range strangers[access.Key(k)] {
-				w.s.found(g, e)
+		if at := int(e.GetSign()) - 1; at >= 0 {
+			if at < len(part) && part[at].ses == nil && string(part[at].key[:]) == string(e.GetSessionKey()) {
+				w.s.found(part[at], e)
 			}
-			delete(strangers, access.Key(k)) // two signs by one key have an answer each
 			continue
 		}
 		id := idOf(e.GetSessionId())

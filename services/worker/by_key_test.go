@@ -57,14 +57,17 @@ func TestSeatsFindsSessionsByKey(t *testing.T) {
 	if g := f.asked[1]; !g.Returning || g.Age < 1500*time.Millisecond || g.Opened < 9*time.Second || g.Node != "n1" {
 		t.Errorf("asked = %+v", g)
 	}
-	type end struct{ key, id, reason string }
+	type end struct {
+		key, id, reason string
+		sign            int32
+	}
 	got := map[end]bool{}
 	for _, e := range r.GetEnded() {
-		got[end{string(e.GetSessionKey()), string(e.GetSessionId()), e.GetReason()}] = true
+		got[end{string(e.GetSessionKey()), string(e.GetSessionId()), e.GetReason(), e.GetSign()}] = true
 	}
 	for _, want := range []end{
-		{string(overKey[:]), string(over[:]), "expired"}, {string(unknown[:]), "", ""},
-		{string(second.GetSessionKey()), string(two.GetSessionId()), "stopped"}, {"", string(two.GetSessionId()), "stopped"},
+		{string(overKey[:]), string(over[:]), "expired", 1}, {string(unknown[:]), "", "", 4},
+		{string(second.GetSessionKey()), string(two.GetSessionId()), "stopped", 6}, {"", string(two.GetSessionId()), "stopped", 0},
 	} {
 		if !got[want] {
 			t.Errorf("%q is missing in %v", want, r.GetEnded())

@@ -53,19 +53,19 @@ func (k *keeper) renew(ctx context.Context, edge string, m *usherv1.SeatsRequest
 	defer cancel()
 	items, by := k.items(edge, m, began)
 	reply = &usherv1.SeatsReply{Ok: true}
-	found, keys, err := k.find(ctx, edge, by, reply)
+	found, from, err := k.find(ctx, edge, by, reply)
 	var results []admission.Result
 	if first := len(items); err == nil && first+len(found) > 0 {
 		items = append(items, found...)
 		results, err = k.apply(ctx, items)
-		keys = append(make([][]byte, first), keys...)
+		from = append(make([]asked, first), from...)
 	}
 	if err != nil {
 		k.metrics.seats.WithLabelValues("unavailable").Add(float64(len(items) + len(by.signs)))
 		k.log.DebugContext(ctx, "seats were not renewed", slog.String(telemetry.Edge, edge), slog.Any(telemetry.Error, err))
 		return &usherv1.SeatsReply{}
 	}
-	k.reply(reply, items, keys, results)
+	k.reply(reply, items, from, results)
 	return reply
 }
 
@@ -94,7 +94,7 @@ func (k *keeper) items(edge string, m *usherv1.SeatsRequest, arrived time.Time) 
 	}
 	items := make([]admission.Item, 0, len(m.GetSigns()))
 	by := keyed{arrived: arrived}
-	for _, s := range m.GetSigns() {
+	for i, s := range m.GetSigns() {
 		session, err := uuid.FromBytes(s.GetSessionId())
 		byKey := len(s.GetSessionId()) == 0 && len(s.GetSessionKey()) == len(access.Key{}) && s.GetNode() != ""
 		if (err != nil || session == uuid.Nil) && !byKey {
@@ -106,7 +106,7 @@ func (k *keeper) items(edge string, m *usherv1.SeatsRequest, arrived time.Time) 
 			continue
 		}
 		if byKey {
-			by.signs = append(by.signs, s)
+			by.signs, by.places = append(by.signs, s), append(by.places, int32(i+1))
 			continue
 		}
 		items = append(items, admission.Item{Sign: signOf(edge, session, s, arrived)})
@@ -153,9 +153,8 @@ func foreignNode(s *policy.Snapshot, edge, node string) bool {
 	return n != nil && n.Edge != "" && n.Edge != edge
 }
 
-// reply adds what became of the items; keys are those by which items were asked for, nil for
-// those by id.
-func (k *keeper) reply(reply *usherv1.SeatsReply, items []admission.Item, keys [][]byte, results []admission.Result) {
+// reply adds what became of the items; from are the signs of those by key, empty for those by id.
+func (k *keeper) reply(reply *usherv1.SeatsReply, items []admission.Item, from []asked, results []admission.Result) {
 	for i, r := range results {
 		session := items[i].Sign.Session
 		switch {
@@ -167,7 +166,7 @@ func (k *keeper) reply(reply *usherv1.SeatsReply, items []admission.Item, keys [
 			k.metrics.seats.WithLabelValues("live").Inc()
 		default:
 			k.metrics.seats.WithLabelValues("ended").Inc()
-			reply.Ended = append(reply.Ended, &usherv1.SeatEnd{SessionId: session[:], SessionKey: keys[i], Reason: string(r.Closed)})
+			reply.Ended = append(reply.Ended, from[i].end(session[:], r.Closed))
 		}
 		k.teller.tell(r.Ended)
 	}

@@ -258,6 +258,7 @@ type SeatEnd struct {
 	SessionId     []byte                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`                            // close reason, "" when the session is not known at all
 	SessionKey    []byte                 `protobuf:"bytes,50,opt,name=session_key,json=sessionKey,proto3" json:"session_key,omitempty"` // of a sign by key; session_id is empty where no session is known by it
+	Sign          int32                  `protobuf:"varint,51,opt,name=sign,proto3" json:"sign,omitempty"`                              // of a sign by key: which one of the request, from 1
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -313,6 +314,13 @@ func (x *SeatEnd) GetSessionKey() []byte {
 	return nil
 }
 
+func (x *SeatEnd) GetSign() int32 {
+	if x != nil {
+		return x.Sign
+	}
+	return 0
+}
+
 var File_usher_v1_seats_proto protoreflect.FileDescriptor
 
 const file_usher_v1_seats_proto_rawDesc = "" +
@@ -339,13 +347,14 @@ const file_usher_v1_seats_proto_rawDesc = "" +
 	"\n" +
 	"SeatsReply\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12'\n" +
-	"\x05ended\x18\x02 \x03(\v2\x11.usher.v1.SeatEndR\x05ended\"a\n" +
+	"\x05ended\x18\x02 \x03(\v2\x11.usher.v1.SeatEndR\x05ended\"u\n" +
 	"\aSeatEnd\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\fR\tsessionId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1f\n" +
 	"\vsession_key\x182 \x01(\fR\n" +
-	"sessionKeyB&Z$usher.internal/schemas/proto/usherv1b\x06proto3"
+	"sessionKey\x12\x12\n" +
+	"\x04sign\x183 \x01(\x05R\x04signB&Z$usher.internal/schemas/proto/usherv1b\x06proto3"
 
 var (
 	file_usher_v1_seats_proto_rawDescOnce sync.Once

@@ -44,6 +44,10 @@ func ParseSecret(reference string) (Secret, error) {
 // IsZero says that no reference was given.
 func (s Secret) IsZero() bool { return s.reference == "" }
 
+// Reference is what the secret is read by, for a process that hands it to the machine where the
+// secret is. It holds no secret, but is nobody else's business.
+func (s Secret) Reference() string { return s.reference }
+
 // Resolve reads the secret, without line ends at its end. It is an error if
 // there is none or it is empty; the error names the reference, never the secret.
 func (s Secret) Resolve() (string, error) {

@@ -15,6 +15,8 @@ type caller struct {
 	forward bool
 	// rechecks: asks again when the lease that it was told is over.
 	rechecks bool
+	// control: it lists its sessions and ends them, where it is asked to.
+	control bool
 }
 
 // The values that a segments key and the session_keys list may take.
@@ -25,8 +27,8 @@ const (
 
 func callers() []caller {
 	return []caller{
-		{name: "astra", budget: 800 * time.Millisecond, hold: 6 * time.Hour},
-		{name: "flussonic", budget: 2500 * time.Millisecond, rechecks: true},
+		{name: "astra", budget: 800 * time.Millisecond, hold: 6 * time.Hour, control: true},
+		{name: "flussonic", budget: 2500 * time.Millisecond, rechecks: true, control: true},
 		{name: "nginx", budget: 2 * time.Second, forward: true},
 		{name: "caddy", budget: 2 * time.Second, forward: true},
 		{name: "traefik", budget: 2 * time.Second, forward: true},

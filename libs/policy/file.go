@@ -49,10 +49,20 @@ type fileNode struct {
 	Hold           *config.Duration `yaml:"hold"`
 	Budget         *config.Duration `yaml:"budget"`
 	RedirectStatus *int             `yaml:"redirect_status"`
-	Control        *config.Raw      `yaml:"control"`
+	Control        *fileControl     `yaml:"control"`
 	Headers        *string          `yaml:"headers"`
 	Enforce        string           `yaml:"enforce"`
 	Answer         string           `yaml:"answer"`
+}
+
+// fileControl is how the edge beside a node reaches its control API.
+type fileControl struct {
+	URL      string           `yaml:"url"`
+	User     string           `yaml:"user"`
+	Password config.Secret    `yaml:"password"`
+	Poll     *config.Duration `yaml:"poll"`
+	Timeout  *config.Duration `yaml:"timeout"`
+	Kick     *string          `yaml:"kick"`
 }
 
 type fileClientIP struct {

@@ -97,9 +97,7 @@ func (c *compiler) dialect(at path, n *Node, f *fileNode, kind caller) {
 			c.errorf(at.sub("redirect_status"), "", "is %d; want 403 or 302", n.RedirectStatus)
 		}
 	}
-	if f.Control != nil {
-		c.errorf(at.sub("control"), "", "is not in this version yet; leave it out")
-	}
+	n.Control = c.control(at.sub("control"), f.Control, kind)
 	if f.Headers == nil {
 		return
 	}

@@ -20,6 +20,7 @@ import (
 	"usher.internal/libs/policy"
 	"usher.internal/libs/token/securetoken"
 	"usher.internal/schemas/nats"
+	"usher.internal/schemas/proto/usherv1"
 )
 
 func parse(t testing.TB, text string) *policy.Snapshot {
@@ -197,6 +198,33 @@ streams: [{match: x, auth: %s, limit: {sessions: 1}}, {match: y, auth: {any: [no
 		}
 		if got != want {
 			t.Errorf("auth: %s warns %q, want %q", auth, got, want)
+		}
+	}
+}
+
+// TestControlIsProjected: the password travels as its reference, and to the node's own edge alone.
+func TestControlIsProjected(t *testing.T) {
+	t.Setenv("A1", "hunter2")
+	s := parse(t, `
+version: 1
+nodes:
+  a: {caller: astra, from: [10.0.0.2], edge: one, control: {url: "http://10.0.0.2:8000/", user: admin, password: "env:A1", poll: 30s, kick: "off"}}
+  b: {caller: flussonic, from: [10.0.0.3], edge: two}
+streams:
+  - {match: "**", auth: allow}
+`)
+	if !s.Nodes["a"].ShowsLife() || len(s.Warnings) != 0 {
+		t.Errorf("warnings %v of an Astra whose sessions are listed", s.Warnings)
+	}
+	got := s.Projections()
+	want := &usherv1.ControlView{Url: "http://10.0.0.2:8000", User: "admin", Password: "env:A1", PollMs: 30_000, TimeoutMs: 5000, NoKick: true}
+	if c := got[nats.EdgeProjectionKey("one")].GetNodes()[0].GetControl(); !proto.Equal(c, want) {
+		t.Errorf("control = %v, want %v", c, want)
+	}
+	for key, p := range got {
+		text := p.String()
+		if strings.Contains(text, "hunter2") || key != nats.EdgeProjectionKey("one") && strings.Contains(text, "A1") {
+			t.Errorf("%s tells too much: %s", key, text)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 // Projections are what edges read of the policy, by key of the projection
 // bucket: one for each edge that a node names, which holds its own nodes and
 // those that belong to no edge, and nats.AnyProjectionKey with the latter alone. They hold no
-// secrets, no tokens and no checks. Nodes are sorted by name, streams are in the
+// secrets (the password of a control API is a reference), no tokens and no checks. Nodes are sorted by name, streams are in the
 // file's order.
 func (s *Snapshot) Projections() map[string]*usherv1.Projection {
 	// Machines and own rules that may let in on any stream who brings no token.
@@ -66,10 +66,21 @@ func (n *Node) view() *usherv1.NodeView {
 		Shadow:         n.Shadow > 0,
 		Upstream:       n.Answer != nil && n.Answer.Upstream,
 	}
+	v.Control = n.Control.view()
 	if n.URL != nil {
 		v.Url = n.URL.String()
 	}
 	return v
+}
+
+func (c *Control) view() *usherv1.ControlView {
+	if c == nil {
+		return nil
+	}
+	return &usherv1.ControlView{
+		Url: c.URL, User: c.User, Password: c.Password.Reference(),
+		PollMs: c.Poll.Milliseconds(), TimeoutMs: c.Timeout.Milliseconds(), NoKick: !c.Kick,
+	}
 }
 
 func (a *Aliases) view() *usherv1.AliasView {

@@ -73,10 +73,13 @@ type Node struct {
 	// Answer (nil: an allow) is what they get.
 	Shadow int
 	Answer *Check
+	// Control is how the edge beside the node reaches its control API, nil: not at all.
+	Control *Control
 }
 
-// ShowsLife says whether the node's caller gives signs of life after the opening.
-func (n *Node) ShowsLife() bool { return n.Hold == 0 }
+// ShowsLife says whether it is known after the opening that a viewer is still there: by his
+// caller's questions, or by its session list.
+func (n *Node) ShowsLife() bool { return n.Hold == 0 || n.Control != nil }
 
 // Check is a configured verifier or middleware.
 type Check struct {

@@ -364,6 +364,7 @@ type NodeView struct {
 	NoHeaders      bool                   `protobuf:"varint,30,opt,name=no_headers,json=noHeaders,proto3" json:"no_headers,omitempty"`                // Flussonic: tell it neither user nor limit
 	Upstream       bool                   `protobuf:"varint,33,opt,name=upstream,proto3" json:"upstream,omitempty"`                                   // whatever the stream, a middleware may be asked
 	Shadow         bool                   `protobuf:"varint,32,opt,name=shadow,proto3" json:"shadow,omitempty"`                                       // the policy is tried out here: also a question without a token must reach a worker
+	Control        *ControlView           `protobuf:"bytes,45,opt,name=control,proto3" json:"control,omitempty"`                                      // absent: the node is not asked anything
 	Rechecks       bool                   `protobuf:"varint,31,opt,name=rechecks,proto3" json:"rechecks,omitempty"`                                   // the caller asks again when the lease that it was told is over: its sign of life
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -532,9 +533,101 @@ func (x *NodeView) GetShadow() bool {
 	return false
 }
 
+func (x *NodeView) GetControl() *ControlView {
+	if x != nil {
+		return x.Control
+	}
+	return nil
+}
+
 func (x *NodeView) GetRechecks() bool {
 	if x != nil {
 		return x.Rechecks
+	}
+	return false
+}
+
+// ControlView is how an edge reaches a node's control API.
+type ControlView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Url           string                 `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	Password      string                 `protobuf:"bytes,3,opt,name=password,proto3" json:"password,omitempty"` // a reference, file:… or env:…, which is read on the edge's machine
+	PollMs        int64                  `protobuf:"varint,4,opt,name=poll_ms,json=pollMs,proto3" json:"poll_ms,omitempty"`
+	TimeoutMs     int64                  `protobuf:"varint,5,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	NoKick        bool                   `protobuf:"varint,6,opt,name=no_kick,json=noKick,proto3" json:"no_kick,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControlView) Reset() {
+	*x = ControlView{}
+	mi := &file_usher_v1_policy_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControlView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControlView) ProtoMessage() {}
+
+func (x *ControlView) ProtoReflect() protoreflect.Message {
+	mi := &file_usher_v1_policy_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControlView.ProtoReflect.Descriptor instead.
+func (*ControlView) Descriptor() ([]byte, []int) {
+	return file_usher_v1_policy_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ControlView) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *ControlView) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ControlView) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *ControlView) GetPollMs() int64 {
+	if x != nil {
+		return x.PollMs
+	}
+	return 0
+}
+
+func (x *ControlView) GetTimeoutMs() int64 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+func (x *ControlView) GetNoKick() bool {
+	if x != nil {
+		return x.NoKick
 	}
 	return false
 }
@@ -561,7 +654,7 @@ type StreamView struct {
 
 func (x *StreamView) Reset() {
 	*x = StreamView{}
-	mi := &file_usher_v1_policy_proto_msgTypes[6]
+	mi := &file_usher_v1_policy_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +666,7 @@ func (x *StreamView) String() string {
 func (*StreamView) ProtoMessage() {}
 
 func (x *StreamView) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_policy_proto_msgTypes[6]
+	mi := &file_usher_v1_policy_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +679,7 @@ func (x *StreamView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamView.ProtoReflect.Descriptor instead.
 func (*StreamView) Descriptor() ([]byte, []int) {
-	return file_usher_v1_policy_proto_rawDescGZIP(), []int{6}
+	return file_usher_v1_policy_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StreamView) GetMatch() string {
@@ -693,7 +786,7 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"\n" +
 	"NamesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb1\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe2\x04\n" +
 	"\bNodeView\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06caller\x18\x02 \x01(\tR\x06caller\x12\x12\n" +
@@ -715,8 +808,17 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"\n" +
 	"no_headers\x18\x1e \x01(\bR\tnoHeaders\x12\x1a\n" +
 	"\bupstream\x18! \x01(\bR\bupstream\x12\x16\n" +
-	"\x06shadow\x18  \x01(\bR\x06shadow\x12\x1a\n" +
-	"\brechecks\x18\x1f \x01(\bR\brechecks\"\xb5\x02\n" +
+	"\x06shadow\x18  \x01(\bR\x06shadow\x12/\n" +
+	"\acontrol\x18- \x01(\v2\x15.usher.v1.ControlViewR\acontrol\x12\x1a\n" +
+	"\brechecks\x18\x1f \x01(\bR\brechecks\"\xa0\x01\n" +
+	"\vControlView\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x1a\n" +
+	"\bpassword\x18\x03 \x01(\tR\bpassword\x12\x17\n" +
+	"\apoll_ms\x18\x04 \x01(\x03R\x06pollMs\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\x05 \x01(\x03R\ttimeoutMs\x12\x17\n" +
+	"\ano_kick\x18\x06 \x01(\bR\x06noKick\"\xb5\x02\n" +
 	"\n" +
 	"StreamView\x12\x14\n" +
 	"\x05match\x18\x01 \x01(\tR\x05match\x12%\n" +
@@ -742,7 +844,7 @@ func file_usher_v1_policy_proto_rawDescGZIP() []byte {
 	return file_usher_v1_policy_proto_rawDescData
 }
 
-var file_usher_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_usher_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_usher_v1_policy_proto_goTypes = []any{
 	(*PolicyRevision)(nil), // 0: usher.v1.PolicyRevision
 	(*Projection)(nil),     // 1: usher.v1.Projection
@@ -750,23 +852,25 @@ var file_usher_v1_policy_proto_goTypes = []any{
 	(*DenyView)(nil),       // 3: usher.v1.DenyView
 	(*AliasView)(nil),      // 4: usher.v1.AliasView
 	(*NodeView)(nil),       // 5: usher.v1.NodeView
-	(*StreamView)(nil),     // 6: usher.v1.StreamView
-	nil,                    // 7: usher.v1.DenyView.AddressesEntry
-	nil,                    // 8: usher.v1.AliasView.NamesEntry
+	(*ControlView)(nil),    // 6: usher.v1.ControlView
+	(*StreamView)(nil),     // 7: usher.v1.StreamView
+	nil,                    // 8: usher.v1.DenyView.AddressesEntry
+	nil,                    // 9: usher.v1.AliasView.NamesEntry
 }
 var file_usher_v1_policy_proto_depIdxs = []int32{
 	5, // 0: usher.v1.Projection.nodes:type_name -> usher.v1.NodeView
-	6, // 1: usher.v1.Projection.streams:type_name -> usher.v1.StreamView
+	7, // 1: usher.v1.Projection.streams:type_name -> usher.v1.StreamView
 	3, // 2: usher.v1.Projection.on_deny:type_name -> usher.v1.DenyView
 	2, // 3: usher.v1.Projection.playlists:type_name -> usher.v1.PlaylistView
 	4, // 4: usher.v1.Projection.aliases:type_name -> usher.v1.AliasView
-	7, // 5: usher.v1.DenyView.addresses:type_name -> usher.v1.DenyView.AddressesEntry
-	8, // 6: usher.v1.AliasView.names:type_name -> usher.v1.AliasView.NamesEntry
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	8, // 5: usher.v1.DenyView.addresses:type_name -> usher.v1.DenyView.AddressesEntry
+	9, // 6: usher.v1.AliasView.names:type_name -> usher.v1.AliasView.NamesEntry
+	6, // 7: usher.v1.NodeView.control:type_name -> usher.v1.ControlView
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_usher_v1_policy_proto_init() }
@@ -780,7 +884,7 @@ func file_usher_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_usher_v1_policy_proto_rawDesc), len(file_usher_v1_policy_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -161,7 +161,7 @@ const (
 	Check = "check"
 	// Rule is the name of an own rule, or the place of a condition in the policy (streams[2].when).
 	Rule = "rule"
-	// State is the state of a check: idle, up, failing, open.
+	// State is the state of a check (idle, up, failing, open) or of a control API.
 	State = "state"
 	// Worker is the name of a worker.
 	Worker = "worker"
@@ -434,6 +434,32 @@ func EdgeLost() Metric {
 func EdgeCutOff() Metric {
 	return Metric{Name: "usher_edge_cut_off",
 		Help: "1 while no tick of the control stream has come for 3 s: kills may not arrive."}
+}
+
+// EdgePolls counts lists of sessions that nodes were asked for, by caller and whether they were whole
+// (whole, failed).
+func EdgePolls() Metric {
+	return Metric{Name: "usher_edge_polls_total", Labels: []string{Caller, Result},
+		Help: "Lists of sessions that nodes were asked for, by whether they were whole."}
+}
+
+// EdgeKicks counts sessions that were to be ended at their nodes, by caller and what came of it (sent,
+// confirmed, gone, retried, failed, dropped).
+func EdgeKicks() Metric {
+	return Metric{Name: "usher_edge_kicks_total", Labels: []string{Caller, Result},
+		Help: "Sessions that were to be ended at their nodes, by what came of it."}
+}
+
+// EdgeUnaskedSessions is how many sessions play at a node without ever having asked.
+func EdgeUnaskedSessions() Metric {
+	return Metric{Name: "usher_edge_unasked_sessions", Labels: []string{Node},
+		Help: "Sessions that play at a node without ever having asked: free television."}
+}
+
+// EdgeControlState is 1 for the state in which a node's control API is (works, unproven, fails, idle).
+func EdgeControlState() Metric {
+	return Metric{Name: "usher_edge_control_state", Labels: []string{Node, State},
+		Help: "1 for the state in which a node's control API is."}
 }
 
 // EdgePolicyRevision is the policy revision by which the edge reads questions.

@@ -61,6 +61,17 @@ func (b *bars) ended(k access.Key, session uuid.UUID) (access.CloseReason, bool)
 	return n.reason, true
 }
 
+// latest says how the session under a key was ended, if one was lately.
+func (b *bars) latest(k access.Key) (access.CloseReason, bool) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	n := b.keys[k]
+	if n == nil {
+		return "", false
+	}
+	return n.reason, true
+}
+
 // refuse gives the decision that refuses a barred key; first makes it the first
 // time, later ones repeat its row. Where the policy is tried out an eviction bars nobody.
 func (b *bars) refuse(k access.Key, now instant, tried bool, first func(*bar) access.Decision) (d access.Decision, repeated, barred bool) {

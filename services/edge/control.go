@@ -45,6 +45,7 @@ func (s *Service) followPolicy(ctx context.Context) error {
 		if s.view.Swap(v) == nil {
 			close(s.viewed)
 		}
+		s.pollers.changed()
 		s.metrics.revision.WithLabelValues().Set(float64(v.revision))
 		s.log.InfoContext(ctx, "policy in force", slog.Int64(telemetry.Revision, v.revision),
 			slog.Int(telemetry.Count, len(v.nodes)))
@@ -79,6 +80,9 @@ func (s *Service) control(m *usherv1.Control) {
 			until: now.add(max(left, 0)), keep: now.add(tombstone),
 		})
 	}
+	if p := s.pollers.of(m.GetNode()); p != nil && forced(reason) && s.table.get(k) == nil {
+		nudge(p.wake) // it may play there without being known here: its list tells
+	}
 	s.end(k, id, reason, now)
 	if reason == access.CloseZapped {
 		s.setRival(k, m.GetByKey())
@@ -101,6 +105,9 @@ func (s *Service) end(k access.Key, id uuid.UUID, reason access.CloseReason, now
 	}
 	if s.table.remove(ses) {
 		s.complete(id, ses.node, ses.said.Load())
+		if forced(reason) {
+			s.expel(ses, reason)
+		}
 	}
 }
 

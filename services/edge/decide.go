@@ -27,7 +27,7 @@ func (s *Service) decide(ctx context.Context, q *question) access.Decision {
 		}
 		// Asked again as it was opened: a check may know the viewer by the whole query, or by a
 		// path that was signed for the playlist and not for its segments.
-		q.Token, q.Path, q.Query = ses.token, ses.path, ses.query
+		q.Token, q.Path, q.Query = ses.token, ses.path(), ses.query()
 		if q.Update {
 			q.prefix = ses.prefix // the device stays the one that it was opened by
 		}
@@ -164,8 +164,8 @@ func (s *Service) lead(ctx context.Context, q *question, k access.Key) access.De
 		d = s.admit(q, running, q.told(reply), sent)
 	default:
 		d = q.told(reply)
-		if ses != nil {
-			s.table.remove(ses)
+		if ses != nil && s.table.remove(ses) && running != nil && d.Outcome == access.Deny && !d.Unknown {
+			s.expel(ses, access.CloseDenied)
 		}
 	}
 	if err == nil {
@@ -269,10 +269,15 @@ func (s *Service) keep(q *question, ses *session, g *grant) *session {
 		device: strings.Clone(q.Device), node: q.node.Name,
 		rechecks: q.node.Rechecks, born: now, reported: now, renewed: now,
 	}
-	opening := strings.Join([]string{q.Path, q.Query}, "") // one copy for both; + would keep the header block where one is empty
-	n.path, n.query = opening[:len(q.Path)], opening[len(q.Path):]
-	if at := strings.Index(n.query, q.Token); at >= 0 {
-		n.token = n.query[at : at+len(q.Token)]
+	own := ""
+	if q.node.Control != nil {
+		own = q.CallerSession
+	}
+	n.opening = strings.Join([]string{q.Path, q.Query, own}, "") // one copy for all; + would keep the header block where others are empty
+	n.pathEnd = uint32(len(q.Path))
+	n.queryEnd = n.pathEnd + uint32(len(q.Query))
+	if at := strings.Index(n.query(), q.Token); at >= 0 {
+		n.token = n.query()[at : at+len(q.Token)]
 	} else {
 		n.token = strings.Clone(q.Token)
 	}

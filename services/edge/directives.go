@@ -90,7 +90,9 @@ func (s *Service) endHit(list []directive.Directive) {
 		v := s.viewerOf(ses, needs)
 		if fresh.Refusal(&v, now) != nil && all.Refusal(&v, now) != nil {
 			s.accuse(ses)
-			s.table.remove(ses)
+			if s.table.remove(ses) {
+				s.expel(ses, access.CloseBanned)
+			}
 		}
 	})
 }
@@ -169,7 +171,9 @@ func (s *Service) forbidden(ctx context.Context, q *question, ses *session) (acc
 	}
 	if old != nil {
 		s.accuse(ses)
-		s.table.remove(ses)
+		if s.table.remove(ses) {
+			s.expel(ses, access.CloseBanned)
+		}
 	}
 	return s.refuse(ctx, q, q.IP, reasonOf(d), stepOf(d)), true
 }

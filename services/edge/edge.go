@@ -81,6 +81,7 @@ type Service struct {
 	closings  closings
 	clocks    clocks
 	playlists *playlists
+	pollers   *pollers
 
 	start       time.Time    // of the monotonic clock
 	lastTick    atomic.Int64 // instant of the control stream's last tick
@@ -124,6 +125,7 @@ func build(cfg Config, deps Deps, w wires) *Service {
 		viewed: make(chan struct{}),
 		table:  newTable(cfg.Sessions), denials: newDenials(), abandoned: newAbandoned(), flights: newFlights(),
 		bars: newBars(), book: directive.NewBook(), purging: newPurging(), culprits: newCulprits(), refusals: newRefusals(), tallies: newTallies(),
+		pollers: newPollers(),
 		// A monotonic clock that never shows 0, which stands for "never".
 		start: time.Now().Add(-cutOff - time.Second),
 	}
@@ -150,6 +152,7 @@ func (s *Service) Run(ctx context.Context) error {
 	// Stopped from the last to the first: what answers before what reports.
 	return lifecycle.Run(ctx, s.log,
 		lifecycle.Task{Name: "journal", Run: s.journal.run},
+		lifecycle.Task{Name: "nodes", Run: s.poll},
 		lifecycle.Task{Name: "directives", Run: s.purge},
 		lifecycle.Task{Name: "control", Run: s.followControl},
 		lifecycle.Task{Name: "policy", Run: s.followPolicy},

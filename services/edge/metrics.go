@@ -27,6 +27,10 @@ type metrics struct {
 	lost      *prometheus.CounterVec
 	cut       *prometheus.GaugeVec
 	revision  *prometheus.GaugeVec
+	polls     *prometheus.CounterVec
+	kicks     *prometheus.CounterVec
+	unasked   *prometheus.GaugeVec
+	control   *prometheus.GaugeVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -47,6 +51,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		lost:      telemetry.NewCounter(reg, telemetry.EdgeLost()),
 		cut:       telemetry.NewGauge(reg, telemetry.EdgeCutOff()),
 		revision:  telemetry.NewGauge(reg, telemetry.EdgePolicyRevision()),
+		polls:     telemetry.NewCounter(reg, telemetry.EdgePolls()),
+		kicks:     telemetry.NewCounter(reg, telemetry.EdgeKicks()),
+		unasked:   telemetry.NewGauge(reg, telemetry.EdgeUnaskedSessions()),
+		control:   telemetry.NewGauge(reg, telemetry.EdgeControlState()),
 	}
 }
 

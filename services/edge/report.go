@@ -56,6 +56,9 @@ type said struct {
 	ended   instant // 0 if it was not told
 }
 
+// listed is what a node has said that spoke of a session and told nothing of it.
+var listed said
+
 // tell takes over what a report says of the session: totals only rise.
 func (s *session) tell(r *report) {
 	for {
@@ -71,7 +74,11 @@ func (s *session) tell(r *report) {
 		if r.ended && (n.ended == 0 || r.at < n.ended) {
 			n.ended, n.reason = r.at, shared(r.reason)
 		}
-		if old != nil && n == *old || s.said.CompareAndSwap(old, &n) {
+		p := &n
+		if n == (said{}) {
+			p = &listed // most nodes say no more of most sessions
+		}
+		if old != nil && n == *old || s.said.CompareAndSwap(old, p) {
 			return
 		}
 	}
@@ -157,6 +164,9 @@ func (s *Service) stranger(k access.Key, r *report) {
 // what its node says of it, and one that plays without a seat never asked.
 func (s *Service) found(g sign, e *usherv1.SeatEnd) {
 	id := idOf(e.GetSessionId())
+	if p := s.pollers.of(g.of.node.Name); p != nil && !g.of.ended {
+		p.seatless(g.of, g.key, access.CloseReason(e.GetReason()))
+	}
 	switch {
 	case id != uuid.Nil:
 		s.complete(id, g.of.node.Name, g.of.said())

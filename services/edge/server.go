@@ -108,6 +108,11 @@ func (s *Service) answer(r *http.Request, a caller.Adapter, name string, q *ques
 		return s.refuse(ctx, q, peer, reason, access.Step{Name: "node", Result: string(reason), Text: text})
 	}
 	q.node = n
+	if n.Control != nil {
+		if p := s.pollers.of(n.Name); p != nil {
+			p.questioned(s.now())
+		}
+	}
 	q.deadline = q.asked.Add(n.Budget - answerTime)
 	if err := a.Parse(r, n, peer, &q.Request); err != nil {
 		text := "the question could not be read"

@@ -31,15 +31,18 @@ type session struct {
 	prefix     netip.Addr
 	device     string // the id that the viewer brought, "" if none
 	token      string
-	path       string // of the opening, as is query: re-decisions are asked with them
-	query      string
-	node       string
-	rechecks   bool // the caller asks again by itself, seldom
-	born       instant
+	// opening is path and query of the opening, which re-decisions are asked with, and its caller's own
+	// id, one behind the other: there are very many sessions.
+	opening           string
+	pathEnd, queryEnd uint32
+	node              string
+	rechecks          bool // the caller asks again by itself, seldom
+	born              instant
 
 	silence  atomic.Int64 // a duration: how long it may show no life
 	grant    atomic.Pointer[grant]
 	lastSign atomic.Int64 // instant
+	asked    atomic.Int64 // instant of the last question
 	requests atomic.Int64
 	zapped   atomic.Int64 // instant, 0 if not
 	// rival is the key of the session that the device zapped to, nil while not known.
@@ -71,6 +74,12 @@ type grant struct {
 	unaccounted bool
 }
 
+func (s *session) path() string  { return s.opening[:s.pathEnd] }
+func (s *session) query() string { return s.opening[s.pathEnd:s.queryEnd] }
+
+// caller is the caller's own id, "" where it has none or its node has no control API.
+func (s *session) caller() string { return s.opening[s.queryEnd:] }
+
 // fits says whether the question is of this session: the same stream, the same token or
 // none, and the same device. All else under the same key is somebody else.
 func (s *session) fits(q *question) bool {
@@ -92,6 +101,7 @@ func (s *session) fresh(now instant) bool {
 // sign notes a sign of life.
 func (s *session) sign(now instant) {
 	s.lastSign.Store(int64(now))
+	s.asked.Store(int64(now))
 	s.requests.Add(1)
 }
 

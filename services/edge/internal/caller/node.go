@@ -51,13 +51,27 @@ type Node struct {
 	Shadow bool
 	// Upstream says that a middleware may be asked whatever the stream.
 	Upstream bool
+	// Control is how its control API is reached, nil: not at all.
+	Control *Control
+}
+
+// Control is how a node's control API is reached. The password is a reference, which is read on
+// this machine.
+type Control struct {
+	URL, User, Password string
+	// Poll is how often its list of sessions is asked for, Timeout how long one call may take.
+	Poll, Timeout time.Duration
+	// Kick says that sessions may be ended there.
+	Kick bool
 }
 
 // Defaults of a node where the projection leaves a field empty.
 const (
-	defaultIdle = time.Minute
-	minBudget   = 50 * time.Millisecond
-	maxBudget   = 20 * time.Second
+	defaultIdle          = time.Minute
+	minBudget            = 50 * time.Millisecond
+	maxBudget            = 20 * time.Second
+	defaultPoll, minPoll = 15 * time.Second, time.Second
+	defaultTimeout       = 5 * time.Second
 )
 
 // Session keys that a node may name.
@@ -85,6 +99,12 @@ func Compile(v *usherv1.NodeView, budget time.Duration) (*Node, error) {
 		Rechecks:       v.GetRechecks(),
 		Shadow:         v.GetShadow(),
 		Upstream:       v.GetUpstream(),
+	}
+	if c := v.GetControl(); c != nil {
+		n.Control = &Control{
+			URL: c.GetUrl(), User: c.GetUser(), Password: c.GetPassword(), Kick: !c.GetNoKick(),
+			Poll: max(millis(c.GetPollMs(), defaultPoll), minPoll), Timeout: millis(c.GetTimeoutMs(), defaultTimeout),
+		}
 	}
 	var err error
 	if n.From, err = prefixes(v.GetFrom()); err != nil {

@@ -32,14 +32,14 @@ type KeyedSession struct {
 }
 
 // byKeySQL looks for seats first; what was closed is read for the others alone. Ten seconds are what a node's opening
-// may lie before ours, half a second what two ways may differ.
+// may lie before ours.
 const byKeySQL = `
 SELECT u.ord::integer - 1, f.session_id, f.closed
   FROM unnest(@keys::uuid[], @nodes::text[], @ages::bigint[], @opened::bigint[], @again::boolean[])
        WITH ORDINALITY AS u(key, node, age, opened, again, ord)
  CROSS JOIN LATERAL (SELECT
          CASE WHEN u.again THEN LEAST(
-           clock_timestamp() - u.age * interval '1 millisecond' + interval '500 milliseconds',
+           clock_timestamp() - u.age * interval '1 millisecond',
            CASE WHEN u.opened > 0 THEN clock_timestamp() - u.opened * interval '1 millisecond' + interval '10 seconds' END)
          ELSE 'infinity'::timestamptz END AS latest) b
  CROSS JOIN LATERAL (

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -127,20 +126,24 @@ func (s *Service) event(ctx context.Context, n *caller.Node, e *caller.Event, ok
 	}
 	now := s.now()
 	r.at = now
+	if r.once() && r.ended {
+		r.late = clockOff
+	}
 	if !e.At.IsZero() {
 		off := s.clocks.offset(n.Name, time.Until(e.At), now)
-		r.at = now.add(-max(time.Since(e.At)+off, 0))
+		ahead := max(off, 0)
+		r.at = now.add(-max(time.Since(e.At)+ahead, 0))
 		if !e.Opened.IsZero() {
-			r.opened = e.Opened.Add(-off)
+			r.opened = e.Opened.Add(-ahead)
+		}
+		if r.late > 0 {
+			r.late += ahead - off // behind is perhaps only late: believed where it can do no harm
 		}
 	}
 	if e.Kind == caller.Opened && s.table.get(s.keyer.Key("caller session", n.Name, e.Session)) == nil {
 		// Nobody was asked yet, or he was refused: this is no playing without having asked.
 		s.metrics.reported(&r, "opened")
 		return true, false
-	}
-	if _, err := uuid.Parse(e.Session); err == nil && r.ended {
-		r.late = clockOff
 	}
 	s.heard(ctx, r)
 	return true, false

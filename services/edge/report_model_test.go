@@ -95,7 +95,7 @@ func (b *books) signs(m *usherv1.SeatsRequest) (*usherv1.SeatsReply, error) {
 func (b *books) byKey(g *usherv1.SeatSign, at time.Time) *seat {
 	latest := time.Now().Add(time.Hour)
 	if g.GetIdsReturn() {
-		latest = at.Add(500 * time.Millisecond)
+		latest = at
 		if g.GetOpenedAgeMs() > 0 {
 			opened := time.Now().Add(10*time.Second - time.Duration(g.GetOpenedAgeMs())*time.Millisecond)
 			latest = time.UnixMilli(min(latest.UnixMilli(), opened.UnixMilli()))

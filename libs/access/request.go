@@ -29,6 +29,9 @@ type Request struct {
 	// StillPlaying says that the session under Key was zapped and went on
 	// showing life past the tolerance: it takes a seat of its own again.
 	StillPlaying bool
+	// CameBack says that the session under Key was zapped and goes on, and that its device has
+	// left the other stream as far as its edge can tell.
+	CameBack bool
 	// Stream is the channel, file or mount by the caller's own name; after aliasing by
 	// its internal one.
 	Stream string

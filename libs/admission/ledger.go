@@ -251,6 +251,8 @@ type Ended struct {
 	At        time.Time
 	// By is the key of the session that a zapping device opened. Ledgers leave it to whoever asked.
 	By access.Key
+	// ByBelief says that whoever asked only believed that the device had left this stream.
+	ByBelief bool
 }
 
 // Control is the message that tells the edges, the same from whomever it comes, so that
@@ -275,6 +277,7 @@ func (e *Ended) Control() *usherv1.Control {
 		BarDevice:  e.BarDevice,
 		AtUnixMs:   e.At.UnixMilli(),
 		ByKey:      by,
+		ByBelief:   e.ByBelief,
 	}
 }
 

@@ -85,7 +85,7 @@ func (s *Service) control(m *usherv1.Control) {
 	}
 	s.end(k, id, reason, now)
 	if reason == access.CloseZapped {
-		s.setRival(k, m.GetByKey())
+		s.setRival(k, m.GetByKey(), m.GetByBelief())
 	}
 }
 

@@ -20,7 +20,7 @@ func (s *Service) decide(ctx context.Context, q *question) access.Decision {
 	now := s.now()
 	ses := s.find(q)
 	if ses != nil && (q.followed || ses.fits(q)) {
-		if s.remembers(ses, now) {
+		if s.remembers(ses, q, now) {
 			ses.sign(now)
 			q.memory = true
 			return ses.answer(now)
@@ -131,7 +131,7 @@ func (s *Service) lead(ctx context.Context, q *question, k access.Key) access.De
 	// An equal question may have been answered between our look and our lead.
 	ses := s.table.get(q.Key)
 	if ses != nil && ses.fits(q) {
-		if s.remembers(ses, now) {
+		if s.remembers(ses, q, now) {
 			ses.sign(now)
 			q.memory = true
 			return ses.answer(now)
@@ -209,7 +209,8 @@ func (s *Service) prepare(q *question, ses *session, now instant) *session {
 		return nil
 	}
 	if ses.zapped.Load() != 0 {
-		q.StillPlaying = s.zap(ses, now) == playsOn
+		state := s.zap(ses, q, now)
+		q.StillPlaying, q.CameBack = state == playsOn, state == believed
 		return nil
 	}
 	q.Session = ses.grant.Load().session

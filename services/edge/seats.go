@@ -167,9 +167,9 @@ func (w *sweeper) round(ctx context.Context, now instant, last bool) {
 func (w *sweeper) look(ses *session, now instant, last bool) {
 	at := instant(ses.lastSign.Load())
 	g := ses.grant.Load()
-	if z := instant(ses.zapped.Load()); z != 0 {
+	if ses.zapped.Load() != 0 {
 		// The ledger has closed it already. Once it has paused it is nobody's any more.
-		if now.since(z) >= tolerance && now.since(at) >= continuous {
+		if ses.over(now) {
 			if w.s.table.remove(ses) {
 				w.s.complete(g.session, ses.node, ses.said.Load())
 			}

@@ -37,7 +37,9 @@ type session struct {
 	pathEnd, queryEnd uint32
 	node              string
 	rechecks          bool // the caller asks again by itself, seldom
-	born              instant
+	// doubted says that it was zapped because its device was believed to have left it.
+	doubted atomic.Bool
+	born    instant
 
 	silence  atomic.Int64 // a duration: how long it may show no life
 	grant    atomic.Pointer[grant]
@@ -111,7 +113,7 @@ func (s *session) answer(now instant) access.Decision {
 	g := s.grant.Load()
 	left := g.until.since(now)
 	if z := s.zapped.Load(); z != 0 {
-		left = min(left, instant(z).add(tolerance).since(now))
+		left = min(left, instant(z).add(s.trails()).since(now))
 	}
 	return access.Decision{
 		ID: g.decision, Outcome: access.Allow, Reason: g.reason, Realm: g.realm, User: g.user,

@@ -13,7 +13,7 @@ import (
 func message(q *question) *usherv1.AuthRequest {
 	m := &usherv1.AuthRequest{
 		Id: q.ID[:], Region: q.Region, Edge: q.Edge, Node: q.Node, Caller: q.Caller,
-		SessionKey: q.Key[:], StillPlaying: q.StillPlaying,
+		SessionKey: q.Key[:], StillPlaying: q.StillPlaying, CameBack: q.CameBack,
 		Stream: q.Stream, Token: q.Token, Query: q.Query, Path: q.Path, Host: q.Host,
 		Ip: q.IP.String(), UserAgent: q.UserAgent, Referer: q.Referer, Device: q.device(),
 		Channel: q.Channel, CallerSession: q.CallerSession, Protocol: q.Protocol,

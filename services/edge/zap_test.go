@@ -95,10 +95,10 @@ func TestZappingThroughStreams(t *testing.T) {
 			t.Errorf("rival of the first stream = %v, want the session on the third", got)
 		}
 		b.sessionOn(t, "a").rival.Store(nil)
-		b.setRival(b.sessionOn(t, "a").key, []byte("short"))
+		b.setRival(b.sessionOn(t, "a").key, []byte("short"), false)
 		if got := b.rival(b.sessionOn(t, "a")); got != nil {
 			t.Errorf("rival by a malformed key = %v, want none", got)
 		}
-		b.setRival(access.Key{9}, make([]byte, 16))
+		b.setRival(access.Key{9}, make([]byte, 16), false)
 	})
 }

@@ -139,7 +139,7 @@ func (a *answerer) settle(ctx context.Context, q *question) *usherv1.AuthReply {
 	case err == nil:
 		for i := range result.Ended {
 			if result.Ended[i].Reason == access.CloseZapped {
-				result.Ended[i].By = q.Key
+				result.Ended[i].By, result.Ended[i].ByBelief = q.Key, q.CameBack
 			}
 		}
 		a.teller.tell(result.Ended)

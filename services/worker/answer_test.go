@@ -230,6 +230,30 @@ func TestAnswerTellsWhomItEvicted(t *testing.T) {
 	}
 }
 
+func TestAnswerTellsWhereTheDeviceWent(t *testing.T) {
+	t.Parallel()
+	for _, believed := range []bool{false, true} {
+		var b *bench
+		b = setup(t, func(context.Context, *access.Request) decide.Verdict { return allowed(b, "u1") })
+		on := func(stream string) *usherv1.AuthRequest {
+			m := ask()
+			m.Stream, m.Device = stream, "TV"
+			return m
+		}
+		b.answer(within(t, time.Second), "e1", on("open/a"))
+		next := on("open/b")
+		next.CameBack = believed
+		b.answer(within(t, time.Second), "e1", next)
+		if len(b.told.ended) != 1 {
+			t.Fatalf("told %+v, want the zap", b.told.ended)
+		}
+		c := b.told.ended[0].Control()
+		if c.GetKind() != "zap" || string(c.GetByKey()) != string(next.GetSessionKey()) || c.GetByBelief() != believed {
+			t.Errorf("told %v, want a zap by the new session's key, by belief: %v", c, believed)
+		}
+	}
+}
+
 // scripted is a committer that gives set answers.
 type scripted struct {
 	results []admission.Result

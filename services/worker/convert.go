@@ -36,6 +36,7 @@ func toRequest(region, edge string, m *usherv1.AuthRequest) (*access.Request, er
 		Node:          access.Clean(m.GetNode(), access.MaxName),
 		Caller:        access.Clean(m.GetCaller(), access.MaxName),
 		StillPlaying:  m.GetStillPlaying(),
+		CameBack:      m.GetCameBack(),
 		Stream:        access.Clean(m.GetStream(), access.MaxName),
 		Known:         access.Clean(m.GetKnownStream(), access.MaxName),
 		Token:         m.GetToken(),

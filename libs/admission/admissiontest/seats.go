@@ -65,3 +65,14 @@ func onStream(subject access.Key, stream, device string) string {
 func courtesy(subject access.Key, device string) string {
 	return "courtesy\x00" + subject.String() + "\x00" + device
 }
+
+// Seats are the live seats, in the order of their opening.
+func (m *Model) Seats() []admission.Holder {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []admission.Holder
+	for _, st := range m.sorted(func(*seat) bool { return true }) {
+		all = append(all, admission.Holder{Session: st.Session, Stream: st.Stream, Node: st.Node, Device: st.Device, OpenedAt: st.openedAt})
+	}
+	return all
+}

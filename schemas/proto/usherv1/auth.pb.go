@@ -157,6 +157,7 @@ type AuthRequest struct {
 	Protocol       string                 `protobuf:"bytes,21,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	ReceivedUnixUs int64                  `protobuf:"varint,22,opt,name=received_unix_us,json=receivedUnixUs,proto3" json:"received_unix_us,omitempty"` // edge's clock
 	KnownStream    string                 `protobuf:"bytes,24,opt,name=known_stream,json=knownStream,proto3" json:"known_stream,omitempty"`             // of a running session: the stream that its name led to when it opened
+	CameBack       bool                   `protobuf:"varint,65,opt,name=came_back,json=cameBack,proto3" json:"came_back,omitempty"`                     // a zapped session that goes on: its device seems to have left the other stream
 	Action         string                 `protobuf:"bytes,30,opt,name=action,proto3" json:"action,omitempty"`                                          // play | publish; "" is play
 	Update         bool                   `protobuf:"varint,31,opt,name=update,proto3" json:"update,omitempty"`                                         // the caller asks again about a session that it has
 	Archive        *Archive               `protobuf:"bytes,32,opt,name=archive,proto3" json:"archive,omitempty"`                                        // the recorded part that is asked for; none: the live stream
@@ -353,6 +354,13 @@ func (x *AuthRequest) GetKnownStream() string {
 		return x.KnownStream
 	}
 	return ""
+}
+
+func (x *AuthRequest) GetCameBack() bool {
+	if x != nil {
+		return x.CameBack
+	}
+	return false
 }
 
 func (x *AuthRequest) GetAction() string {
@@ -614,7 +622,7 @@ var File_usher_v1_auth_proto protoreflect.FileDescriptor
 
 const file_usher_v1_auth_proto_rawDesc = "" +
 	"\n" +
-	"\x13usher/v1/auth.proto\x12\busher.v1\"\xca\x05\n" +
+	"\x13usher/v1/auth.proto\x12\busher.v1\"\xe7\x05\n" +
 	"\vAuthRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12\x12\n" +
@@ -642,7 +650,8 @@ const file_usher_v1_auth_proto_rawDesc = "" +
 	"\x0ecaller_session\x18\x14 \x01(\tR\rcallerSession\x12\x1a\n" +
 	"\bprotocol\x18\x15 \x01(\tR\bprotocol\x12(\n" +
 	"\x10received_unix_us\x18\x16 \x01(\x03R\x0ereceivedUnixUs\x12!\n" +
-	"\fknown_stream\x18\x18 \x01(\tR\vknownStream\x12\x16\n" +
+	"\fknown_stream\x18\x18 \x01(\tR\vknownStream\x12\x1b\n" +
+	"\tcame_back\x18A \x01(\bR\bcameBack\x12\x16\n" +
 	"\x06action\x18\x1e \x01(\tR\x06action\x12\x16\n" +
 	"\x06update\x18\x1f \x01(\bR\x06update\x12+\n" +
 	"\aarchive\x18  \x01(\v2\x11.usher.v1.ArchiveR\aarchive\"\xaf\x01\n" +

@@ -36,8 +36,9 @@ type Control struct {
 	Subject       []byte                 `protobuf:"bytes,11,opt,name=subject,proto3" json:"subject,omitempty"`                       // key of the account that the bar holds for
 	BarDevice     bool                   `protobuf:"varint,12,opt,name=bar_device,json=barDevice,proto3" json:"bar_device,omitempty"` // the bar holds for (subject, stream, device) too
 	AtUnixMs      int64                  `protobuf:"varint,13,opt,name=at_unix_ms,json=atUnixMs,proto3" json:"at_unix_ms,omitempty"`
-	ByKey         []byte                 `protobuf:"bytes,14,opt,name=by_key,json=byKey,proto3" json:"by_key,omitempty"` // of a zap: key of the session that the device opened; empty if not known
-	Directive     *Directive             `protobuf:"bytes,15,opt,name=directive,proto3" json:"directive,omitempty"`      // of a ban or override: the key is its id, and nothing else is set
+	ByKey         []byte                 `protobuf:"bytes,14,opt,name=by_key,json=byKey,proto3" json:"by_key,omitempty"`           // of a zap: key of the session that the device opened; empty if not known
+	ByBelief      bool                   `protobuf:"varint,65,opt,name=by_belief,json=byBelief,proto3" json:"by_belief,omitempty"` // of a zap: its edge could not see that the device had left this stream
+	Directive     *Directive             `protobuf:"bytes,15,opt,name=directive,proto3" json:"directive,omitempty"`                // of a ban or override: the key is its id, and nothing else is set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -168,6 +169,13 @@ func (x *Control) GetByKey() []byte {
 		return x.ByKey
 	}
 	return nil
+}
+
+func (x *Control) GetByBelief() bool {
+	if x != nil {
+		return x.ByBelief
+	}
+	return false
 }
 
 func (x *Control) GetDirective() *Directive {
@@ -417,7 +425,7 @@ var File_usher_v1_control_proto protoreflect.FileDescriptor
 
 const file_usher_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x16usher/v1/control.proto\x12\busher.v1\"\x9b\x03\n" +
+	"\x16usher/v1/control.proto\x12\busher.v1\"\xb8\x03\n" +
 	"\aControl\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1d\n" +
 	"\n" +
@@ -437,7 +445,8 @@ const file_usher_v1_control_proto_rawDesc = "" +
 	"bar_device\x18\f \x01(\bR\tbarDevice\x12\x1c\n" +
 	"\n" +
 	"at_unix_ms\x18\r \x01(\x03R\batUnixMs\x12\x15\n" +
-	"\x06by_key\x18\x0e \x01(\fR\x05byKey\x121\n" +
+	"\x06by_key\x18\x0e \x01(\fR\x05byKey\x12\x1b\n" +
+	"\tby_belief\x18A \x01(\bR\bbyBelief\x121\n" +
 	"\tdirective\x18\x0f \x01(\v2\x13.usher.v1.DirectiveR\tdirective\"\x9d\x03\n" +
 	"\tDirective\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +

@@ -35,6 +35,10 @@ type Config struct {
 	Name string
 	// Region of this process.
 	Region string
+	// Hub is the region that keeps the policy and the control stream, and sources the journals
+	// of the others; "" or Region where that is ours. Each region is a JetStream domain of
+	// its own name then, and the hub's is reached over the link between the two.
+	Hub string
 	// URL of the servers, comma-separated; ignored with InProcess.
 	URL string
 	// Creds is a file with a NATS user's JWT and seed.
@@ -64,7 +68,8 @@ type Conn struct {
 	tracer  trace.Tracer
 	metrics *metrics
 	nc      *nats.Conn
-	js      jetstream.JetStream
+	js      jetstream.JetStream // of our own region
+	hub     jetstream.JetStream // of the hub
 
 	link     atomic.Pointer[link]
 	away     seldom             // limits lines about a server that cannot be reached
@@ -97,6 +102,11 @@ func Connect(cfg Config, log *slog.Logger) (*Conn, error) {
 			return nil, err
 		}
 	}
+	if cfg.Hub != "" {
+		if err := names.CheckToken("hub", cfg.Hub); err != nil {
+			return nil, err
+		}
+	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -117,7 +127,22 @@ func Connect(cfg Config, log *slog.Logger) (*Conn, error) {
 		nc.Close()
 		return nil, fmt.Errorf("opening JetStream: %w", err)
 	}
+	if c.hub = c.js; cfg.Hub != "" && cfg.Hub != cfg.Region {
+		if c.hub, err = c.domain(cfg.Hub); err != nil {
+			nc.Close()
+			return nil, err
+		}
+	}
 	return c, nil
+}
+
+// domain is the JetStream of a region.
+func (c *Conn) domain(region string) (jetstream.JetStream, error) {
+	js, err := jetstream.NewWithDomain(c.nc, region, jetstream.WithDefaultTimeout(apiTimeout))
+	if err != nil {
+		return nil, fmt.Errorf("opening JetStream of region %s: %w", region, err)
+	}
+	return js, nil
 }
 
 func (c *Conn) options() []nats.Option {

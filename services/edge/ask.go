@@ -32,13 +32,14 @@ var errBusy = errors.New("no worker had room")
 
 // ask tries workers until one decides or the budget is over: two attempts inside it,
 // one where a middleware takes its time; workers that answer that they can't (and
-// the absence of any) cost no attempt. sent is when the attempt that was
-// answered began: leases count from there.
+// the absence of any) cost no attempt. Each try after the first is put to the next region,
+// the nearest first. sent is when the attempt that was answered began: leases count from there.
 func (s *Service) ask(ctx context.Context, q *question) (reply *usherv1.AuthReply, sent instant, err error) {
 	attempts, reissues := 2, 0
 	if q.rule.upstream || q.node.Upstream {
 		attempts = 1
 	}
+	order, turn := s.regions.order(s.now(), attempts > 1), 0
 	err = errBudget
 	for {
 		left := time.Until(q.deadline)
@@ -46,13 +47,14 @@ func (s *Service) ask(ctx context.Context, q *question) (reply *usherv1.AuthRepl
 			return nil, 0, err
 		}
 		sent = s.now()
-		reply, again := s.attempt(ctx, q, left/time.Duration(attempts))
+		reply, again := s.attempt(ctx, q, order[turn%len(order)], left/time.Duration(attempts))
 		switch {
 		case again == nil:
 			return reply, sent, nil
 		case errors.Is(again, bus.ErrTimeout):
 			attempts--
 			err, q.doubt = again, true
+			turn++
 			continue
 		case errors.Is(again, errClock) && reissues < maxReissues:
 			reissues++
@@ -62,6 +64,9 @@ func (s *Service) ask(ctx context.Context, q *question) (reply *usherv1.AuthRepl
 		}
 		q.doubt = q.doubt || !untouched(again)
 		err = again
+		if turn++; turn%len(order) != 0 {
+			continue // somebody else may have room
+		}
 		pause(10*time.Millisecond+rand.N(15*time.Millisecond), q.deadline)
 	}
 }
@@ -77,16 +82,20 @@ func untouched(err error) bool {
 }
 
 // attempt asks once. The error says why the reply is no decision.
-func (s *Service) attempt(ctx context.Context, q *question, d time.Duration) (*usherv1.AuthReply, error) {
+func (s *Service) attempt(ctx context.Context, q *question, r *region, d time.Duration) (*usherv1.AuthReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	reply, err := s.decider.Ask(ctx, s.cfg.Region, s.cfg.Name, message(q))
+	reply, err := s.decider.Ask(ctx, r.name, s.cfg.Name, message(q))
 	if err != nil {
 		if ctx.Err() != nil && !errors.Is(err, bus.ErrTimeout) {
 			err = fmt.Errorf("%w: %w", bus.ErrTimeout, err)
 		}
+		if errors.Is(err, bus.ErrTimeout) {
+			r.missed(s.now())
+		}
 		return nil, err
 	}
+	r.answered()
 	switch reply.GetStatus() {
 	case usherv1.AuthReply_STATUS_DECIDED:
 		if sound(reply) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 
 	"usher.internal/libs/config"
 	names "usher.internal/schemas/nats"
@@ -18,8 +19,13 @@ const defaultSessions = 1_000_000
 type Config struct {
 	// Name of this edge, as nodes of the policy may name it; a token of its subjects.
 	Name string `yaml:"name"`
-	// Region that it asks and reports to.
+	// Region that it belongs to and reports to.
 	Region string `yaml:"region"`
+	// Ask are the regions whose workers it asks, the nearest first; none: its own alone.
+	Ask []string `yaml:"ask"`
+	// Hub is the region where policy and control stream are kept, where that is another than
+	// Region. It is asked for them over the link between the two.
+	Hub string `yaml:"hub"`
 	// HTTP is the address on which callers ask.
 	HTTP string `yaml:"http"`
 	// Admin is the private address of health and metrics, "" for none.
@@ -60,6 +66,15 @@ func LoadConfig(path string) (Config, error) {
 // Validate says everything that is wrong with the file's values.
 func (c *Config) Validate() error {
 	errs := []error{names.CheckToken("edge", c.Name), names.CheckToken("region", c.Region)}
+	for i, region := range c.Ask {
+		errs = append(errs, names.CheckToken("ask: region", region))
+		if slices.Contains(c.Ask[:i], region) {
+			errs = append(errs, fmt.Errorf("ask: region %q stands there twice", region))
+		}
+	}
+	if c.Hub != "" {
+		errs = append(errs, names.CheckToken("hub: region", c.Hub))
+	}
 	if _, _, err := net.SplitHostPort(c.HTTP); err != nil {
 		errs = append(errs, fmt.Errorf("http: want host:port: %w", err))
 	}

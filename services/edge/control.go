@@ -28,7 +28,7 @@ type Feed interface {
 }
 
 var (
-	errCutOff  = errors.New("no tick of the control stream for 3 s: kills may not arrive")
+	errNoTick  = errors.New("no tick of the control stream has come yet: kills would not arrive")
 	errNoView  = errors.New("the policy has not arrived yet")
 	errDrained = errors.New("stopping")
 )
@@ -127,15 +127,17 @@ func endOf(m *usherv1.Control) (access.CloseReason, bool) {
 	return "", false
 }
 
-// Ready says why no questions should be sent to this edge now, nil if they should.
+// Ready says why no questions should be sent to this edge now, nil if they should. An edge
+// that was ready stays so when it is cut off, since it still knows people: taken away from
+// its callers it would leave them to their own fail modes. usher_edge_cut_off tells.
 func (s *Service) Ready() error {
 	switch {
 	case s.draining.Load():
 		return errDrained
 	case s.view.Load() == nil:
 		return errNoView
-	case s.cutOff():
-		return errCutOff
+	case s.lastTick.Load() == 0:
+		return errNoTick
 	}
 	return nil
 }

@@ -177,8 +177,11 @@ func TestReadiness(t *testing.T) {
 			t.Errorf("revision %d in force, want 1: a bad one changes nothing", got)
 		}
 		time.Sleep(cutOff + time.Millisecond)
-		if b.Ready() == nil {
-			t.Error("ready although no tick has come for 3 s")
+		if !b.cutOff() {
+			t.Error("not cut off although no tick has come for 3 s")
+		}
+		if err := b.Ready(); err != nil {
+			t.Errorf("Ready() = %v, want none: cut off it still answers whom it knows", err)
 		}
 		cancel()
 	})

@@ -68,6 +68,7 @@ type Service struct {
 	view   atomic.Pointer[view] // nil until the policy has arrived
 	viewed chan struct{}        // closed when it has
 
+	regions   regions
 	table     *table
 	denials   *denials
 	abandoned *abandoned
@@ -122,8 +123,8 @@ func build(cfg Config, deps Deps, w wires) *Service {
 		metrics:  newMetrics(deps.Telemetry.Registry),
 		adapters: adapters(),
 		decider:  w.decider, seats: w.seats, feed: w.feed,
-		viewed: make(chan struct{}),
-		table:  newTable(cfg.Sessions), denials: newDenials(), abandoned: newAbandoned(), flights: newFlights(),
+		viewed: make(chan struct{}), regions: newRegions(cfg.Region, cfg.Ask),
+		table: newTable(cfg.Sessions), denials: newDenials(), abandoned: newAbandoned(), flights: newFlights(),
 		bars: newBars(), book: directive.NewBook(), purging: newPurging(), culprits: newCulprits(), refusals: newRefusals(), tallies: newTallies(),
 		pollers: newPollers(),
 		// A monotonic clock that never shows 0, which stands for "never".

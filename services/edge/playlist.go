@@ -102,11 +102,9 @@ func (s *Service) fetch(w http.ResponseWriter, r *http.Request, q *question, req
 	ctx, cancel := context.WithDeadline(r.Context(), q.deadline)
 	defer cancel()
 	var reply *usherv1.PlaylistReply
-	for range 2 { // the first worker may be full, or not be there any more
-		var err error
-		if reply, err = p.lists.AskPlaylist(ctx, s.cfg.Region, s.cfg.Name, req); err != nil {
-			reply = nil
-		}
+	order := s.regions.order(s.now(), true)
+	for i := range 2 * len(order) { // the first worker may be full, or not be there any more
+		reply = s.askPlaylist(ctx, order[i%len(order)], req, 2*len(order)-i)
 		if reply.GetStatus() == usherv1.AuthReply_STATUS_DECIDED || ctx.Err() != nil {
 			break
 		}
@@ -126,6 +124,18 @@ func (s *Service) fetch(w http.ResponseWriter, r *http.Request, q *question, req
 	default:
 		s.send(w, r, reply)
 	}
+}
+
+// askPlaylist asks one region within its part of the time, nil for no answer.
+func (s *Service) askPlaylist(ctx context.Context, r *region, req *usherv1.PlaylistRequest, tocome int) *usherv1.PlaylistReply {
+	deadline, _ := ctx.Deadline()
+	ctx, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(tocome))
+	defer cancel()
+	reply, err := s.playlists.lists.AskPlaylist(ctx, r.name, s.cfg.Name, req)
+	if err != nil {
+		return nil
+	}
+	return reply
 }
 
 func (s *Service) send(w http.ResponseWriter, r *http.Request, reply *usherv1.PlaylistReply) {

@@ -29,7 +29,7 @@ func Main(ctx context.Context, cfg Config, t *telemetry.Telemetry) (err error) {
 		return err
 	}
 	conn, err := bus.Connect(bus.Config{
-		Name: cfg.Name, Region: cfg.Region, URL: cfg.NATS.URL,
+		Name: cfg.Name, Region: cfg.Region, Hub: cfg.Hub, URL: cfg.NATS.URL,
 		Creds: cfg.NATS.Creds, CA: cfg.NATS.CA, Cert: cfg.NATS.Cert, Key: cfg.NATS.Key, Token: token,
 		Tracer: t.Tracer("usher.internal/libs/bus"), Metrics: t.Registry,
 	}, t.Log)

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"usher.internal/libs/access"
+	"usher.internal/libs/bus"
 	"usher.internal/libs/telemetry"
 	"usher.internal/schemas/proto/usherv1"
 )
@@ -228,12 +229,9 @@ func (w *sweeper) send(ctx context.Context, part []sign) error {
 	for i := range part {
 		req.Signs[i] = part[i].message(now)
 	}
-	reply, err := s.seats.SendSeats(ctx, s.cfg.Region, s.cfg.Name, req)
+	reply, err := s.putSeats(ctx, req)
 	if err != nil {
 		return err
-	}
-	if !reply.GetOk() {
-		return errLedgerAway
 	}
 	for _, g := range part {
 		if g.ses == nil {
@@ -248,6 +246,40 @@ func (w *sweeper) send(ctx context.Context, part []sign) error {
 		w.ended(part, reply.GetEnded(), now)
 	}
 	return nil
+}
+
+// putSeats puts one message to the regions in their order until one has taken it: the workers
+// of a region that is cut off may be there without the ledger.
+func (s *Service) putSeats(ctx context.Context, req *usherv1.SeatsRequest) (*usherv1.SeatsReply, error) {
+	order := s.regions.order(s.now(), true)
+	var last error
+	for i, r := range order {
+		reply, err := s.putSeatsTo(ctx, r, req, len(order)-i)
+		if err == nil {
+			return reply, nil
+		}
+		last = err
+	}
+	return nil, last
+}
+
+// putSeatsTo leaves the other regions of those to come their part of the time.
+func (s *Service) putSeatsTo(ctx context.Context, r *region, req *usherv1.SeatsRequest, tocome int) (*usherv1.SeatsReply, error) {
+	deadline, _ := ctx.Deadline()
+	ctx, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(tocome))
+	defer cancel()
+	reply, err := s.seats.SendSeats(ctx, r.name, s.cfg.Name, req)
+	if errors.Is(err, bus.ErrTimeout) {
+		r.missed(s.now())
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.answered()
+	if !reply.GetOk() {
+		return nil, errLedgerAway
+	}
+	return reply, nil
 }
 
 // ended drops the sessions that are no longer live: their next question is a new one.

@@ -67,7 +67,7 @@ func controlKey(m *usherv1.Control) string {
 func (c *Conn) Tick(ctx context.Context) error {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel(nil)
-	st, err := c.js.Stream(ctx, names.ControlStream)
+	st, err := c.hub.Stream(ctx, names.ControlStream)
 	if err != nil {
 		return fmt.Errorf("control stream: %w", publishError(ctx, err))
 	}

@@ -82,7 +82,7 @@ func (c *Conn) putDirective(ctx context.Context, m *usherv1.Control, last func(c
 func (c *Conn) lastOf(ctx context.Context, subject string) (*Held, error) {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel(nil)
-	st, err := c.js.Stream(ctx, names.ControlStream)
+	st, err := c.hub.Stream(ctx, names.ControlStream)
 	if err != nil {
 		return nil, fmt.Errorf("control stream: %w", publishError(ctx, err))
 	}
@@ -109,7 +109,7 @@ func heldOf(data []byte, seq uint64, at time.Time) *Held {
 func (c *Conn) ControlIncarnation(ctx context.Context) (time.Time, error) {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel(nil)
-	st, err := c.js.Stream(ctx, names.ControlStream)
+	st, err := c.hub.Stream(ctx, names.ControlStream)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("control stream: %w", publishError(ctx, err))
 	}
@@ -122,7 +122,7 @@ func (c *Conn) ReadDirectives(ctx context.Context, kind string, f func(Held)) er
 		return err
 	}
 	lastPerSubject := func(context.Context, jetstream.Stream) (uint64, error) { return 0, nil }
-	t, err := c.openTail(ctx, opening{stream: names.ControlStream, filter: names.Control(kind, "*"), batch: controlBatch, start: lastPerSubject})
+	t, err := c.openTail(ctx, opening{js: c.hub, stream: names.ControlStream, filter: names.Control(kind, "*"), batch: controlBatch, start: lastPerSubject})
 	if err != nil {
 		return fmt.Errorf("reading the control stream: %w", err)
 	}

@@ -101,7 +101,7 @@ func (fw *follower) hear(msg *nats.Msg) {
 }
 
 func (fw *follower) follow(ctx context.Context, opened func()) error {
-	t, err := fw.c.openTail(ctx, opening{stream: names.ControlStream, batch: controlBatch, start: fw.start})
+	t, err := fw.c.openTail(ctx, opening{js: fw.c.hub, stream: names.ControlStream, batch: controlBatch, start: fw.start})
 	if err != nil {
 		return err
 	}

@@ -29,11 +29,11 @@ func (c *Conn) PutPolicy(ctx context.Context, p *usherv1.PolicyRevision, project
 	if err := c.WaitConnected(ctx); err != nil {
 		return requestError(ctx, err)
 	}
-	policies, err := c.js.KeyValue(ctx, names.PolicyBucket)
+	policies, err := c.hub.KeyValue(ctx, names.PolicyBucket)
 	if err != nil {
 		return fmt.Errorf("bucket %s: %w", names.PolicyBucket, err)
 	}
-	views, err := c.js.KeyValue(ctx, names.ProjectionBucket)
+	views, err := c.hub.KeyValue(ctx, names.ProjectionBucket)
 	if err != nil {
 		return fmt.Errorf("bucket %s: %w", names.ProjectionBucket, err)
 	}

@@ -31,8 +31,8 @@ type JournalBatch struct {
 // Entry is one entry of a journal.
 type Entry struct {
 	Seq uint64
-	// Edge and Kind come from the subject, as NATS's permissions enforce it.
-	Edge, Kind string
+	// Region, Edge and Kind come from the subject, as NATS's permissions enforce it.
+	Region, Edge, Kind string
 	// Entry is nil when Bad is set.
 	Entry *usherv1.JournalEntry
 	// Bad wraps ErrMalformed when the entry cannot be read. It is handed on, so that
@@ -44,7 +44,7 @@ type Entry struct {
 // journal, 0 if none is stored.
 type PositionFunc = func(incarnation time.Time) (seq uint64, err error)
 
-// ReadJournal reads a region's journal from the stored position on and gives it to f
+// ReadJournal reads a region's journal, and in the hub those of all regions, from the stored position on and gives it to f
 // in batches of at most batch entries, at the latest wait after the first of them
 // came. It goes on when f returned nil. It repeats the batch while f fails, waiting
 // at most a second between; on ErrMoved it asks for the position again. After every
@@ -79,7 +79,7 @@ type reader struct {
 }
 
 func (r *reader) read(ctx context.Context, opened func()) error {
-	t, err := r.c.openTail(ctx, opening{stream: r.stream, batch: r.batch, start: r.start})
+	t, err := r.c.openTail(ctx, opening{js: r.c.js, stream: r.stream, batch: r.batch, start: r.start})
 	if err != nil {
 		return err
 	}
@@ -186,7 +186,8 @@ func decodeEntry(seq uint64, subject string, data []byte) Entry {
 		out.Bad = fmt.Errorf("subject of %d tokens: %w", len(tokens), ErrMalformed)
 		return out
 	}
-	out.Edge, out.Kind = tokens[len(tokens)-2], tokens[len(tokens)-1]
+	tokens = tokens[len(tokens)-3:]
+	out.Region, out.Edge, out.Kind = tokens[0], tokens[1], tokens[2]
 	m := new(usherv1.JournalEntry)
 	switch err := proto.Unmarshal(data, m); {
 	case err != nil:

@@ -26,7 +26,7 @@ const (
 )
 
 // EnsureStreams makes the control stream, the region's journal and the two buckets,
-// or mends those that exist. It may run anywhere, any number of times, at once.
+// or mends those that exist: all that one region needs, or the hub of several. It may run anywhere, any number of times, at once.
 // replicas applies to all of them; 0 leaves an existing stream as it is and makes
 // new ones with 1. Ages and size limits that an operator changed are kept.
 func (c *Conn) EnsureStreams(ctx context.Context, region string, replicas int) error {
@@ -36,7 +36,7 @@ func (c *Conn) EnsureStreams(ctx context.Context, region string, replicas int) e
 	ctx, cancel := withDeadline(ctx)
 	defer cancel(nil)
 	for _, want := range []jetstream.StreamConfig{controlStream(), journalStream(region)} {
-		if err := c.ensureStream(ctx, want, replicas); err != nil {
+		if err := c.ensureStream(ctx, c.js, want, replicas); err != nil {
 			return fmt.Errorf("ensuring stream %s: %w", want.Name, err)
 		}
 	}
@@ -76,12 +76,12 @@ func journalStream(region string) jetstream.StreamConfig {
 
 // ensureStream creates the stream, or sets only what the contract needs on the one
 // that is there.
-func (c *Conn) ensureStream(ctx context.Context, want jetstream.StreamConfig, replicas int) error {
+func (c *Conn) ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, replicas int) error {
 	return c.persist(ctx, func() error {
-		st, err := c.js.Stream(ctx, want.Name)
+		st, err := js.Stream(ctx, want.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			want.Replicas = max(replicas, 1)
-			_, err = c.js.CreateStream(ctx, want)
+			_, err = js.CreateStream(ctx, want)
 			return err
 		}
 		if err != nil {
@@ -96,13 +96,18 @@ func (c *Conn) ensureStream(ctx context.Context, want jetstream.StreamConfig, re
 				next.Subjects = append(slices.Clone(next.Subjects), s)
 			}
 		}
+		for _, s := range want.Sources {
+			if !slices.ContainsFunc(next.Sources, func(o *jetstream.StreamSource) bool { return o.Name == s.Name }) {
+				next.Sources = append(slices.Clone(next.Sources), s)
+			}
+		}
 		if replicas > 0 {
 			next.Replicas = replicas
 		}
 		if reflect.DeepEqual(have, next) {
 			return nil
 		}
-		_, err = c.js.UpdateStream(ctx, next)
+		_, err = js.UpdateStream(ctx, next)
 		return err
 	})
 }

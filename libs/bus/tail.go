@@ -12,7 +12,7 @@ import (
 const (
 	// fetchTime is how long one pull request stands; fetchHeartbeat how often the
 	// server says meanwhile that it is still there. Two missing end the tail.
-	fetchTime      = 20 * time.Second
+	fetchTime      = 10 * time.Second
 	fetchHeartbeat = time.Second
 	// tailIdle is after which the server forgets a consumer that nobody pulls from.
 	tailIdle = time.Minute
@@ -29,6 +29,7 @@ var (
 
 // opening says what a tail reads.
 type opening struct {
+	js     jetstream.JetStream // where the stream is
 	stream string
 	filter string // subject, "" for all
 	batch  int    // of one pull request
@@ -84,7 +85,7 @@ func (c *Conn) openTail(ctx context.Context, o opening) (*tail, error) {
 		defer unlink()
 		defer close(t.out)
 		t.err = t.pump(ctx, cons, o.batch)
-		c.forget(o.stream, cons.CachedInfo().Name)
+		c.forget(o, cons.CachedInfo().Name)
 	}()
 	return t, nil
 }
@@ -92,7 +93,7 @@ func (c *Conn) openTail(ctx context.Context, o opening) (*tail, error) {
 func (c *Conn) prepareTail(ctx context.Context, o opening) (*tail, jetstream.Consumer, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	st, err := c.js.Stream(ctx, o.stream)
+	st, err := o.js.Stream(ctx, o.stream)
 	if err != nil {
 		return nil, nil, fmt.Errorf("stream %s: %w", o.stream, err)
 	}
@@ -120,7 +121,7 @@ func (c *Conn) prepareTail(ctx context.Context, o opening) (*tail, jetstream.Con
 			cfg.FilterSubject = ">" // the server wants one with this policy
 		}
 	}
-	cons, err := c.js.CreateConsumer(ctx, o.stream, cfg)
+	cons, err := o.js.CreateConsumer(ctx, o.stream, cfg)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading stream %s: %w", o.stream, err)
 	}
@@ -137,13 +138,13 @@ func (c *Conn) prepareTail(ctx context.Context, o opening) (*tail, jetstream.Con
 }
 
 // forget spares the server a minute of keeping a consumer that nobody reads.
-func (c *Conn) forget(stream, consumer string) {
+func (c *Conn) forget(o opening, consumer string) {
 	if !c.nc.IsConnected() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), forgetTimeout)
 	defer cancel()
-	_ = c.js.DeleteConsumer(ctx, stream, consumer) // it goes by itself after tailIdle
+	_ = o.js.DeleteConsumer(ctx, o.stream, consumer) // it goes by itself after tailIdle
 }
 
 // close ends the tail and waits for its goroutine.
@@ -174,7 +175,26 @@ func (t *tail) pump(ctx context.Context, cons jetstream.Consumer, batch int) err
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
+		if err := complete(ctx, cons, seen); err != nil {
+			return err
+		}
 	}
+}
+
+// complete asks whether all that the server sent has come. What was sent into a link that is cut
+// between two servers, for less than the heartbeats tell, is lost without any other sign.
+func complete(ctx context.Context, cons jetstream.Consumer, seen uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	info, err := cons.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("consumer of stream %s: %w", cons.CachedInfo().Stream, err)
+	}
+	// Nothing is on its way: no pull request stands.
+	if info.Delivered.Consumer != seen {
+		return errGap
+	}
+	return nil
 }
 
 // pass hands on the messages of one pull request.

@@ -23,7 +23,7 @@ const watchBatch = 16
 func (c *Conn) WatchPolicy(ctx context.Context, f func(*usherv1.PolicyRevision)) error {
 	var last *usherv1.PolicyRevision
 	c.keep(ctx, "policy", func(ctx context.Context, opened func()) error {
-		t, err := c.openTail(ctx, keyOpening(names.PolicyBucket, names.PolicyKey))
+		t, err := c.openTail(ctx, c.keyOpening(names.PolicyBucket, names.PolicyKey))
 		if err != nil {
 			return err
 		}
@@ -52,12 +52,12 @@ func (c *Conn) WatchProjection(ctx context.Context, edge string, f func(*usherv1
 	var last *usherv1.Projection
 	c.keep(ctx, "projection", func(ctx context.Context, opened func()) error {
 		// Two readers of one key each, so that permissions can hold an edge to its own.
-		own, err := c.openTail(ctx, keyOpening(names.ProjectionBucket, names.EdgeProjectionKey(edge)))
+		own, err := c.openTail(ctx, c.keyOpening(names.ProjectionBucket, names.EdgeProjectionKey(edge)))
 		if err != nil {
 			return err
 		}
 		defer own.close()
-		other, err := c.openTail(ctx, keyOpening(names.ProjectionBucket, names.AnyProjectionKey))
+		other, err := c.openTail(ctx, c.keyOpening(names.ProjectionBucket, names.AnyProjectionKey))
 		if err != nil {
 			return err
 		}
@@ -75,8 +75,9 @@ func (c *Conn) WatchProjection(ctx context.Context, edge string, f func(*usherv1
 }
 
 // keyOpening reads one key of a bucket: the value that stands, then each change.
-func keyOpening(bucket, key string) opening {
+func (c *Conn) keyOpening(bucket, key string) opening {
 	return opening{
+		js:     c.hub,
 		stream: "KV_" + bucket,
 		filter: "$KV." + bucket + "." + key,
 		batch:  watchBatch,

@@ -23,6 +23,18 @@ const (
 	JournalAll = "usher.v1.journal.>"
 )
 
+// Kinds of journal entries.
+const (
+	// JournalDecision is what an edge decided by itself.
+	JournalDecision = "decision"
+	// JournalRepeats are answers that repeated a row.
+	JournalRepeats = "repeats"
+	// JournalTotals are what a node said of a session that is over.
+	JournalTotals = "totals"
+	// JournalUncounted is what a worker decided while Postgres was away. No edge may say that.
+	JournalUncounted = "uncounted"
+)
+
 // Streams and buckets.
 const (
 	// ControlStream keeps the last control message of each subject.
@@ -83,6 +95,9 @@ func JournalStream(region string) string { return "USHER_JOURNAL_" + region }
 
 // JournalOf is what a region's journal stream captures.
 func JournalOf(region string) string { return "usher.v1.journal." + region + ".>" }
+
+// DomainAPI is the prefix of the JetStream API of a region, as the others reach it.
+func DomainAPI(region string) string { return "$JS." + region + ".API" }
 
 // Control is the subject of one control message; key makes it last-per-subject.
 func Control(kind, key string) string { return "usher.v1.control." + kind + "." + key }

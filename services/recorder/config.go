@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"usher.internal/libs/bus"
 	"usher.internal/libs/config"
@@ -14,8 +15,10 @@ import (
 type Config struct {
 	// Name of this recorder, unique in the cluster.
 	Name string `yaml:"name"`
-	// Region whose journal it records.
+	// Region whose journal it records: the hub's, where there are several.
 	Region string `yaml:"region"`
+	// Regions are the others, whose journals come into this one's.
+	Regions []OtherRegion `yaml:"regions"`
 	// Admin is the listen address of health and metrics, "" for none.
 	Admin string `yaml:"admin"`
 	// NATS is how to reach the bus.
@@ -25,6 +28,13 @@ type Config struct {
 	Replicas int `yaml:"replicas"`
 	// Postgres is a reference to the connection string: file:/path or env:NAME.
 	Postgres config.Secret `yaml:"postgres"`
+}
+
+// OtherRegion is one that has a NATS of its own, with a JetStream domain of its name.
+type OtherRegion struct {
+	Name string `yaml:"name"`
+	// Replicas of its journal, as Config.Replicas.
+	Replicas int `yaml:"replicas"`
 }
 
 // NATS is how to reach the bus. Files hold PEM, or a user's JWT and seed (creds).
@@ -69,6 +79,17 @@ func (c *Config) Validate() error {
 	}
 	if c.Replicas < 0 || c.Replicas > maxReplicas {
 		errs = append(errs, fmt.Errorf("replicas: want 0 to %d", maxReplicas))
+	}
+	for i, r := range c.Regions {
+		if err := nats.CheckToken("region", r.Name); err != nil {
+			errs = append(errs, fmt.Errorf("regions[%d].name: %w", i, err))
+		}
+		if r.Name == c.Region || slices.ContainsFunc(c.Regions[:i], func(o OtherRegion) bool { return o.Name == r.Name }) {
+			errs = append(errs, fmt.Errorf("regions[%d].name: %q stands there twice, or is this region", i, r.Name))
+		}
+		if r.Replicas < 0 || r.Replicas > maxReplicas {
+			errs = append(errs, fmt.Errorf("regions[%d].replicas: want 0 to %d", i, maxReplicas))
+		}
 	}
 	return errors.Join(errs...)
 }

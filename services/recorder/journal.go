@@ -127,6 +127,9 @@ func (s *scribe) check(snapshot *policy.Snapshot, e *bus.Entry) error {
 	}
 	switch what := e.Entry.GetWhat().(type) {
 	case *usherv1.JournalEntry_Decision:
+		// An edge says for which region it decides by where it may report, and not otherwise. A
+		// worker reports where it is, of edges elsewhere too.
+		what.Decision.Region = e.Region
 		return checkRow(snapshot, s.region, e.Edge, what.Decision)
 	case *usherv1.JournalEntry_Uncounted:
 		return checkRow(snapshot, s.region, e.Edge, what.Uncounted)

@@ -47,7 +47,7 @@ func TestRecordPassesOverWhatMustNotBeStored(t *testing.T) {
 		bus.Entry{Kind: "repeats", Entry: repeats([]byte{1}, 5)},
 		bus.Entry{Kind: "repeats", Entry: repeats(id[:], -5)},
 		bus.Entry{Kind: "repeats", Entry: counted},
-		bus.Entry{Kind: "decision", Entry: decision(good)},
+		bus.Entry{Region: "us", Kind: "decision", Entry: decision(good)},
 	))
 	if err != nil {
 		t.Fatalf("record: %v", err)
@@ -55,6 +55,9 @@ func TestRecordPassesOverWhatMustNotBeStored(t *testing.T) {
 	b := store.batches[0]
 	if len(b.Decisions) != 1 || b.Decisions[0] != good || len(b.Uncounted) != 1 || b.Uncounted[0] != late {
 		t.Errorf("decisions = %v, uncounted = %v", b.Decisions, b.Uncounted)
+	}
+	if good.GetRegion() != "us" || late.GetRegion() != "eu" {
+		t.Errorf("regions %q and %q, want the subject's for an edge's row and the worker's word for its own", good.GetRegion(), late.GetRegion())
 	}
 	if len(b.Repeats) != 1 || b.Repeats[0] != counted.GetRepeats() || b.Last != 10 {
 		t.Errorf("repeats = %v up to %d", b.Repeats, b.Last)

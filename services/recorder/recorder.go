@@ -120,6 +120,12 @@ func (s *Service) Run(ctx context.Context) error {
 		s.task("enforce", enforceEvery, enforceEvery, enforceTimeout, s.herald.enforce),
 		{Name: "journal", Run: s.scribe.Run},
 	}
+	for _, r := range s.cfg.Regions {
+		// A round of its own each: one that is cut off must not keep the others waiting.
+		tasks = append(tasks, s.task("region "+r.Name, streamsEvery, streamsRetry, streamsTimeout, func(ctx context.Context) error {
+			return s.deps.Bus.EnsureRegion(ctx, r.Name, r.Replicas)
+		}))
+	}
 	if s.cfg.Admin != "" {
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Admin)
 		if err != nil {

@@ -16,10 +16,10 @@ import (
 
 // The journal's kinds: the last token of an entry's subject.
 const (
-	kindDecision  = "decision"  // an edge decided by itself
-	kindUncounted = "uncounted" // a worker decided while Postgres was away
-	kindRepeats   = "repeats"   // answers that repeated a denial row
-	kindTotals    = "totals"    // what a node said of a session that is over
+	kindDecision  = nats.JournalDecision
+	kindUncounted = nats.JournalUncounted
+	kindRepeats   = nats.JournalRepeats
+	kindTotals    = nats.JournalTotals
 )
 
 const (

@@ -26,6 +26,8 @@ type Config struct {
 	Name string `yaml:"name"`
 	// Region whose questions it answers and whose journal it writes.
 	Region string `yaml:"region"`
+	// Hub is the region that keeps policy and control stream, where that is another.
+	Hub string `yaml:"hub"`
 	// Admin is the listen address of health and metrics, "" for none.
 	Admin string `yaml:"admin"`
 	// NATS is how to reach the bus.
@@ -74,6 +76,11 @@ func (c *Config) Validate() error {
 	if err := nats.CheckToken("region", c.Region); err != nil {
 		errs = append(errs, fmt.Errorf("region: %w", err))
 	}
+	if c.Hub != "" {
+		if err := nats.CheckToken("hub", c.Hub); err != nil {
+			errs = append(errs, fmt.Errorf("hub: %w", err))
+		}
+	}
 	if c.NATS.URL == "" {
 		errs = append(errs, errors.New("nats.url: missing, such as nats://127.0.0.1:4222"))
 	}
@@ -106,7 +113,7 @@ func (c Config) filled() Config {
 // busConfig is how the worker connects.
 func (c *Config) busConfig() (bus.Config, error) {
 	b := bus.Config{
-		Name: c.Name, Region: c.Region, URL: c.NATS.URL,
+		Name: c.Name, Region: c.Region, Hub: c.Hub, URL: c.NATS.URL,
 		Creds: c.NATS.Creds, CA: c.NATS.CA, Cert: c.NATS.Cert, Key: c.NATS.Key,
 	}
 	if c.NATS.Token.IsZero() {

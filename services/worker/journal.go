@@ -14,11 +14,12 @@ import (
 	"usher.internal/libs/admission"
 	"usher.internal/libs/bus"
 	"usher.internal/libs/telemetry"
+	"usher.internal/schemas/nats"
 	"usher.internal/schemas/proto/usherv1"
 )
 
 // kindUncounted is the journal's kind for decisions that workers made without the ledger.
-const kindUncounted = "uncounted"
+const kindUncounted = nats.JournalUncounted
 
 // Leases without the ledger are short, so that viewers are counted soon after it is back,
 // and spread, so that they don't all come back in one moment.

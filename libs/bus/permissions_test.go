@@ -28,9 +28,9 @@ func strictServer(t *testing.T) (url string) {
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
 		JetStream: true, StoreDir: t.TempDir(), JetStreamMaxStore: 1 << 30, JetStreamMaxMemory: 1 << 26,
 		Users: []*server.User{
-			user(edge, names.EdgePermissions(region, edge)),
-			user("w1", names.WorkerPermissions(region, "w1")),
-			user("r1", names.RecorderPermissions(region, "r1")),
+			user(edge, names.EdgePermissions(region, "", edge)),
+			user("w1", names.WorkerPermissions(region, "", "w1")),
+			user("r1", names.RecorderPermissions("r1")),
 		},
 	})
 	if err != nil {
@@ -61,15 +61,15 @@ func role(t *testing.T, url, name string) (*bus.Conn, chan error) {
 func TestEachRoleGetsByWithItsPermissions(t *testing.T) {
 	t.Parallel()
 	url := strictServer(t)
-	w, wf := role(t, url, "w1")
-	if err := w.EnsureStreams(within(t, 10*time.Second), region, 1); err != nil {
-		t.Fatal(err)
-	}
-	if err := putPolicy(t, w, 1, edge); err != nil {
-		t.Fatal(err)
-	}
-	e, ef := role(t, url, edge)
 	r, rf := role(t, url, "r1")
+	if err := r.EnsureStreams(within(t, 10*time.Second), region, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := putPolicy(t, r, 1, edge); err != nil {
+		t.Fatal(err)
+	}
+	w, wf := role(t, url, "w1")
+	e, ef := role(t, url, edge)
 	stopServing := serving(t, w, e, 2, 2, decided)
 	playlists(t, w, e)
 	control, heard := follow(t, e), follow(t, w)
@@ -99,8 +99,10 @@ func TestEachRoleGetsByWithItsPermissions(t *testing.T) {
 	st := newStore()
 	stopReading := reading(t, r, st, 10)
 	put(t, e.Journal(region, edge), 0, 5)
-	put(t, w.Journal(region, "w1"), 5, 7)
-	eventually(t, 5*time.Second, "journal", func() bool { return st.count() == 7 })
+	if err := w.Journal(region, edge).Put(within(t, 5*time.Second), names.JournalUncounted, repeats(5)); err != nil {
+		t.Errorf("a worker's entry about an edge: %v", err)
+	}
+	eventually(t, 5*time.Second, "journal", func() bool { return st.count() == 6 })
 	stopReading()
 	stopServing()
 	for name, faults := range map[string]chan error{"worker": wf, "edge": ef, "recorder": rf} {
@@ -113,8 +115,8 @@ func TestEachRoleGetsByWithItsPermissions(t *testing.T) {
 func TestPermissionsKeepAnEdgeToItself(t *testing.T) {
 	t.Parallel()
 	url := strictServer(t)
-	w, _ := role(t, url, "w1")
-	if err := w.EnsureStreams(within(t, 10*time.Second), region, 1); err != nil {
+	r, _ := role(t, url, "r1")
+	if err := r.EnsureStreams(within(t, 10*time.Second), region, 1); err != nil {
 		t.Fatal(err)
 	}
 	e, faults := role(t, url, edge)
@@ -132,6 +134,9 @@ func TestPermissionsKeepAnEdgeToItself(t *testing.T) {
 	}
 	if err := e.Journal(region, "other").Put(within(t, 300*time.Millisecond), "decision", repeats(1)); err == nil {
 		t.Error("it journaled under another name")
+	}
+	if err := e.Journal(region, edge).Put(within(t, 300*time.Millisecond), names.JournalUncounted, repeats(1)); err == nil {
+		t.Error("it journaled as a worker does")
 	}
 	if _, err := e.PublishControl(within(t, 300*time.Millisecond), kill(1)); err == nil {
 		t.Error("it published a control message")

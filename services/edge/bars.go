@@ -28,6 +28,8 @@ type bar struct {
 	reason  access.CloseReason
 	realm   string
 	user    string
+	// stream and device are what the session was, as workers name them.
+	stream, device string
 	// until is the end of the bar, keep that of the memory of the session's end.
 	until, keep instant
 	row         *access.Decision // what the first refusal was answered; guarded by bars.mu
@@ -72,12 +74,21 @@ func (b *bars) latest(k access.Key) (access.CloseReason, bool) {
 	return n.reason, true
 }
 
+// means says whether the bar is for whoever asks. The ids of some callers start again with them: then
+// another viewer has the key, or the same one elsewhere, and a worker knows whether he may.
+func (n *bar) means(q *question) bool {
+	if q.CallerSession == "" || once(q.CallerSession) {
+		return true
+	}
+	return (n.stream == q.Stream || n.stream == q.own) && n.device == q.device()
+}
+
 // refuse gives the decision that refuses a barred key; first makes it the first
 // time, later ones repeat its row. Where the policy is tried out an eviction bars nobody.
-func (b *bars) refuse(k access.Key, now instant, tried bool, first func(*bar) access.Decision) (d access.Decision, repeated, barred bool) {
+func (b *bars) refuse(q *question, now instant, tried bool, first func(*bar) access.Decision) (d access.Decision, repeated, barred bool) {
 	b.mu.RLock()
-	n := b.keys[k]
-	if n == nil || now >= n.until || tried && n.reason == access.CloseEvicted {
+	n := b.keys[q.Key]
+	if n == nil || now >= n.until || tried && n.reason == access.CloseEvicted || !n.means(q) {
 		b.mu.RUnlock()
 		return d, false, false
 	}

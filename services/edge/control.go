@@ -76,7 +76,7 @@ func (s *Service) control(m *usherv1.Control) {
 	left := time.Duration(m.GetBarMs()-age) * time.Millisecond
 	if left > 0 || time.Duration(age)*time.Millisecond < tombstone {
 		s.bars.put(k, &bar{
-			session: id, reason: reason, realm: m.GetRealm(), user: m.GetUser(),
+			session: id, reason: reason, realm: m.GetRealm(), user: m.GetUser(), stream: m.GetStream(), device: m.GetDevice(),
 			until: now.add(max(left, 0)), keep: now.add(tombstone),
 		})
 	}

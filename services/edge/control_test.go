@@ -62,6 +62,24 @@ func TestAKillIsRefusedUntilItsBarIsOver(t *testing.T) {
 	})
 }
 
+// TestABarIsForItsOwnViewer: Astra's ids start again when it restarts, so that another viewer may come
+// with the id of one who was evicted a moment ago.
+func TestABarIsForItsOwnViewer(t *testing.T) {
+	t.Parallel()
+	timed(t, func(t *testing.T, b *bench) {
+		b.ask(astraRequest("token=1"))
+		m := endedSession(t, b, "evict", time.Minute)
+		m.Stream, m.Device = "a001", "10.0.0.5 VLC/3.0"
+		b.control(m)
+		other := astraRequest("token=2")
+		other.Header.Set("X-Real-IP", "10.0.0.6")
+		wantStatus(t, "another viewer", b.ask(other), http.StatusOK)
+		b.control(m) // told again, after he came
+		wantReason(t, "the evicted one", b.ask(astraRequest("token=1")), access.Evicted)
+		wantAsked(t, "the bar needs no worker", b, 2)
+	})
+}
+
 func TestAnOldKillBarsOnlyWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	timed(t, func(t *testing.T, b *bench) {

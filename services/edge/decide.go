@@ -83,7 +83,7 @@ func (s *Service) unfollowed(ctx context.Context, q *question) access.Decision {
 
 // barred refuses a key whose session was ended by force a moment ago.
 func (s *Service) barred(q *question, now instant) (access.Decision, bool) {
-	d, repeated, barred := s.bars.refuse(q.Key, now, q.node.Shadow || q.rule.shadow, func(b *bar) access.Decision {
+	d, repeated, barred := s.bars.refuse(q, now, q.node.Shadow || q.rule.shadow, func(b *bar) access.Decision {
 		d := access.Decision{
 			ID: s.newID(), Outcome: access.Deny, Reason: endReason(b.reason),
 			Realm: b.realm, User: b.user, Session: b.session, Revision: q.view.revision,

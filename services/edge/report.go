@@ -42,8 +42,10 @@ type report struct {
 }
 
 // once says that the id is one that never comes again, so that no other session can have it.
-func (r *report) once() bool {
-	_, err := uuid.Parse(r.id)
+func (r *report) once() bool { return once(r.id) }
+
+func once(id string) bool {
+	_, err := uuid.Parse(id)
 	return err == nil
 }
 

@@ -61,6 +61,7 @@ func RunEnforced(t *testing.T, open func(t *testing.T) Harness) {
 		"an open takes a seat and writes one row":            testOpen,
 		"refuse keeps the first and names the holders":       testRefuse,
 		"evict_oldest takes the oldest seat and bars it":     testEvict,
+		"the id of an evicted session bars nobody else":      testBarOfAnother,
 		"the same session asked again is one":                testAgain,
 		"a stored id is answered as stored":                  testStored,
 		"a key used by another viewer never inherits":        testReused,
@@ -178,6 +179,21 @@ func testEvict(t *testing.T, h *tester) {
 	h.want(h.one(newToken), access.Deny, access.Evicted)
 	h.want(h.one(evictBox(1).Open("elsewhere")), access.Allow, access.Granted)
 	h.live(2)
+}
+
+// testBarOfAnother: the server's ids have started again, and another account's viewer got that of one who was
+// evicted a moment ago.
+func testBarOfAnother(t *testing.T, h *tester) {
+	first := h.one(evictBox(1).Open("a", func(o *admission.Open) { o.Key = key("n1", "4") }))
+	h.one(evictBox(2).Open("b"))
+	r := h.one(evictBox(3).Open("c"))
+	if len(r.Ended) != 1 || r.Ended[0].Session != first.Session {
+		t.Fatalf("ended = %+v, want the first", r.Ended)
+	}
+	stranger := Viewer{User: "another", Device: "box9", Limit: 1, Mode: access.RefuseNew}
+	h.want(h.one(stranger.Open("x", func(o *admission.Open) { o.Key = key("n1", "4") })), access.Allow, access.Granted)
+	h.live(3)
+	h.want(h.one(evictBox(1).Open("elsewhere", func(o *admission.Open) { o.Key = key("n1", "4") })), access.Deny, access.Evicted)
 }
 
 func testAgain(t *testing.T, h *tester) {

@@ -42,6 +42,7 @@ type seat struct {
 type bar struct {
 	until  time.Time
 	reason access.Reason
+	of     access.Key // the subject whose session it was, where it bars a session's key
 }
 
 var _ admission.Ledger = (*Model)(nil)
@@ -198,7 +199,7 @@ func (m *Model) open(o *admission.Open) admission.Result {
 	}
 	if o.StillPlaying {
 		// The device has shown that it plays two streams at once.
-		defer func() { m.bars[courtesy(o.Subject, o.Device)] = bar{now.Add(time.Hour), "courtesy"} }()
+		defer func() { m.bars[courtesy(o.Subject, o.Device)] = bar{until: now.Add(time.Hour), reason: "courtesy"} }()
 	}
 	r := admission.Result{Decision: o.ID, Outcome: access.Allow, Reason: o.Reason, Realm: o.Realm, User: o.User, Session: o.Session,
 		Would: asked(o)}
@@ -383,7 +384,11 @@ func (m *Model) write(r admission.Result) admission.Result {
 func (m *Model) barred(o *admission.Open) (access.Reason, bool) {
 	last := bar{until: m.now()}
 	for _, k := range []string{o.Key.String(), onStream(o.Subject, o.Stream, o.Device)} {
-		if b := m.bars[k]; b.until.After(last.until) {
+		b := m.bars[k]
+		if k == o.Key.String() && b.of != o.Subject {
+			continue // a caller whose ids start again gave it to somebody else
+		}
+		if b.until.After(last.until) {
 			last = b
 		}
 	}

@@ -2,7 +2,6 @@ package admissiontest
 
 import (
 	"slices"
-	"time"
 
 	"usher.internal/libs/access"
 	"usher.internal/libs/admission"
@@ -17,10 +16,10 @@ func (m *Model) end(st *seat, why access.CloseReason, by string, r *admission.Re
 		Stream: st.Stream, Device: st.Device, Node: st.Node, Reason: why, At: now}
 	if why == access.CloseEvicted || why == access.CloseKilled {
 		e.Bar = st.Lease
-		m.bar(st.Key.String(), now.Add(st.Lease), access.Reason(why))
+		m.bar(st.Key.String(), bar{until: now.Add(st.Lease), reason: access.Reason(why), of: st.Subject})
 		if by != st.Device {
 			e.BarDevice = true
-			m.bar(onStream(st.Subject, st.Stream, st.Device), now.Add(st.Lease), access.Reason(why))
+			m.bar(onStream(st.Subject, st.Stream, st.Device), bar{until: now.Add(st.Lease), reason: access.Reason(why)})
 		}
 	}
 	if r != nil && told(why) {
@@ -40,11 +39,11 @@ func told(why access.CloseReason) bool {
 }
 
 // bar never shortens a bar that is there.
-func (m *Model) bar(key string, until time.Time, why access.Reason) {
-	if old := m.bars[key].until; old.After(until) {
-		until = old
+func (m *Model) bar(key string, b bar) {
+	if old := m.bars[key].until; old.After(b.until) {
+		b.until = old
 	}
-	m.bars[key] = bar{until, why}
+	m.bars[key] = b
 }
 
 func (m *Model) sorted(keep func(*seat) bool) []*seat {

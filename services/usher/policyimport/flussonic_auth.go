@@ -18,6 +18,7 @@ type rule struct {
 	allow, deny map[string][]string
 	domains     []string
 	sessions    int
+	soft        bool // Flussonic lets one more in for 90 s
 	unavailable string
 	notes       []string
 }
@@ -52,8 +53,13 @@ func (r *rule) text() string {
 	default:
 		fmt.Fprintf(&b, "    auth: %s\n", r.mode)
 	}
-	if r.sessions > 0 {
+	switch {
+	case r.sessions > 0 && r.soft:
+		fmt.Fprintf(&b, "    limit: {sessions: %d, mode: soft}\n", r.sessions)
+	case r.sessions > 0:
 		fmt.Fprintf(&b, "    limit: {sessions: %d}\n", r.sessions)
+	case r.soft && len(r.checks) > 0: // the backend's own number
+		b.WriteString("    limit: {mode: soft}\n")
 	}
 	if r.unavailable != "" {
 		fmt.Fprintf(&b, "    on_unavailable: %s\n", r.unavailable)
@@ -133,7 +139,7 @@ func (r *rule) restrict(d *draft, line int, key string, values []string) {
 	case "disallowed_countries":
 		r.list(d, line, "deny", "country", list)
 	case "soft_limitation":
-		r.notes = append(r.notes, d.note("line %d: soft_limitation: a limit here evicts the oldest session at once; zapping is not a second session", line))
+		r.soft = len(list) == 0 || list[0] != "false" && list[0] != "0" && list[0] != "off"
 	case "session_keys":
 		r.notes = append(r.notes, d.note("line %d: session_keys: a session here is Flussonic's own session_id; keep the keys in Flussonic", line))
 	default:

@@ -195,8 +195,8 @@ func (j *judgement) userOverrides(ctx context.Context) bool {
 	return false
 }
 
-// limitOverride gives the number of sessions of an override in place of the rule's, for as long as
-// the override lasts.
+// limitOverride gives the number of sessions of an override in place of the account's in the rule, for as
+// long as the override lasts. Limits by other than the account, or of the rule alone, stay.
 func (j *judgement) limitOverride(context.Context) bool {
 	if j.orders.Len() == 0 || j.verdict.Outcome != access.Allow {
 		return false
@@ -207,7 +207,8 @@ func (j *judgement) limitOverride(context.Context) bool {
 		return false
 	}
 	j.trail.add("override", "limit", d.Words())
-	j.verdict.Limit, j.ordersLimit = d.Limit, true
+	j.verdict.orderLimit(d.Limit)
+	j.ordersLimit = true
 	j.verdict.Lease = min(j.verdict.Lease, max(d.Until.Sub(j.deps.Now()), 0))
 	return false
 }

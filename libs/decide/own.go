@@ -159,23 +159,3 @@ func (j *judgement) decides(o *policy.Own, f *condition.Facts) bool {
 	}
 	return true
 }
-
-// counts is the limit if it counts for whom w names, else nil. One that cannot tell counts.
-func (j *judgement) counts(l *policy.Limit, w welcome) *policy.Limit {
-	if l == nil || l.When == nil || w.unlimited {
-		return l
-	}
-	f := j.sees()
-	f.Learn(w.realm, w.user, w.sessions)
-	holds, err := l.When.Holds(f)
-	switch {
-	case err != nil:
-		j.deps.Failed(fmt.Sprintf("streams[%d].limit.when", j.rule.Index))
-		j.trail.add("limit when", failedResult, "the limit counts")
-		return l
-	case holds:
-		return l
-	}
-	j.trail.add("limit when", "no match", "the limit does not count")
-	return nil
-}

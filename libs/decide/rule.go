@@ -21,6 +21,7 @@ type rule struct {
 	verifiers   []*check // in the order of auth, own subscribers among them
 	upstreams   []*check
 	choosy      bool // a check has for:
+	special     bool // a limit is not of the account over all rules
 	// Own rules that do not read the user, and those that do.
 	ownBefore, ownAfter ownRules
 }
@@ -28,7 +29,7 @@ type rule struct {
 // number is the limit that a check's number is: 0 where the policy's own counts and not the
 // middleware's (from).
 func (r *rule) number(c *check, n int) int {
-	own := r.Limit != nil && r.Limit.Sessions > 0
+	own := slices.ContainsFunc(r.Limits, func(l *policy.Limit) bool { return l.OfUser() && l.Sessions > 0 })
 	if c.From == policy.FromPolicy || c.From == "" && c.OddNumber && own {
 		return 0
 	}
@@ -48,6 +49,7 @@ func (e *Engine) compile(r *policy.Rule) (*rule, error) {
 		ownBefore: own(r.Own, false), ownAfter: own(r.Own, true),
 	}
 	out.listed = !r.Allow.Empty() || !r.Deny.Empty()
+	out.special = slices.ContainsFunc(r.Limits, func(l *policy.Limit) bool { return !l.OfUser() })
 	for _, d := range r.Domains {
 		out.domains = append(out.domains, hostName(d))
 	}

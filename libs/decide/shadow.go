@@ -21,7 +21,7 @@ func (j *judgement) shadow(ctx context.Context) {
 	slot := j.slot(ctx)
 	tried := slot >= enforcedUpTo(v.Node.Shadow) || v.Rule != nil && slot >= enforcedUpTo(v.Rule.Shadow)
 	// A client's cap is its own, not the rule's.
-	limit := v.Limit >= 0 && v.Reason != access.Client && v.Rule.Limit != nil && slot >= enforcedUpTo(v.Rule.Limit.Shadow)
+	limit := v.Limited() && v.Reason != access.Client && len(v.Rule.Limits) > 0 && slot >= enforcedUpTo(v.Rule.Limits[0].Shadow)
 	v.Shadow = (tried || limit) && !j.ordersLimit
 	if !tried || v.Reason == access.Overridden || v.Outcome != access.Allow && j.ordersForbid(ctx) {
 		return

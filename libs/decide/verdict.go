@@ -31,9 +31,13 @@ type Verdict struct {
 	Rule *policy.Rule
 	Node *policy.Node
 	// Limit is the most live seats of Subject, -1 for no limit; Mode what happens
-	// when they are taken.
+	// when they are taken, Cut how long a soft one may be exceeded.
 	Limit int
 	Mode  access.Mode
+	Cut   time.Duration
+	// More are limits besides that, Counted the keys besides Subject that the seat counts under.
+	More    []Limit
+	Counted []access.Key
 	// Subject is whom seats are counted for: (realm, user), else token, else address.
 	Subject access.Key
 	// Lease is how long an edge may answer from memory, Seat how long the ledger
@@ -106,7 +110,7 @@ func (j *judgement) allow(v *Verdict, req *access.Request, reason access.Reason,
 	v.Unavailable = w.unavailable
 	j.number = w.sessions
 	v.Subject = j.subject(req, w)
-	v.Limit, v.Mode = limit(j.counts(v.Rule.Limit, w), w)
+	j.limits(v, req, w)
 	v.Lease = j.lease(v, w)
 	v.Seat = max(v.Lease+v.Lease/10, v.Node.Idle, v.Node.Hold) + seatMargin
 	if v.Node.Rechecks {
@@ -138,25 +142,6 @@ func (e *Engine) subject(req *access.Request, w welcome) access.Key {
 	default:
 		return e.deps.Keyer.Key("ip", req.IP.String())
 	}
-}
-
-// limit is the rule's, or the check's own number up to the rule's ceiling. A number
-// that a check gives with its user counts also where the rule names no limit, as it
-// would in Flussonic.
-func limit(l *policy.Limit, w welcome) (int, access.Mode) {
-	switch {
-	case w.unlimited || l == nil && (w.sessions == 0 || w.user == ""):
-		return -1, access.EvictOldest
-	case l == nil:
-		return w.sessions, access.EvictOldest
-	case w.sessions > 0 && l.Max > 0:
-		return min(w.sessions, l.Max), l.Mode
-	case w.sessions > 0:
-		return w.sessions, l.Mode
-	case l.Sessions > 0:
-		return l.Sessions, l.Mode
-	}
-	return -1, l.Mode
 }
 
 // lease is the rule's, else the node's, clipped to how long the yes holds.

@@ -147,13 +147,14 @@ type fileLists struct {
 }
 
 type fileLimit struct {
-	Sessions *int    `yaml:"sessions"`
-	Max      *int    `yaml:"max"`
-	By       string  `yaml:"by"`
-	Mode     string  `yaml:"mode"`
-	Enforce  string  `yaml:"enforce"`
-	When     *string `yaml:"when"`
-	Scope    *string `yaml:"scope"`
+	Sessions *int             `yaml:"sessions"`
+	Max      *int             `yaml:"max"`
+	By       string           `yaml:"by"`
+	Mode     string           `yaml:"mode"`
+	CutAfter *config.Duration `yaml:"cut_after"`
+	Enforce  string           `yaml:"enforce"`
+	When     *string          `yaml:"when"`
+	Scope    string           `yaml:"scope"`
 }
 
 // fileLimits is one limit or a list of them.

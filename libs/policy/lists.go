@@ -7,54 +7,6 @@ import (
 	"usher.internal/libs/access"
 )
 
-// maxSessions bounds a limit, so that it fits every column and message.
-const maxSessions = 1_000_000
-
-func (c *compiler) limit(at path, f *fileLimits) *Limit {
-	if f == nil {
-		return nil
-	}
-	one := f.one
-	switch {
-	case len(f.list) == 1:
-		one, at = f.list[0], at.sub(0)
-	case f.list != nil:
-		c.errorf(at, "", "has %d limits; this version takes one", len(f.list))
-		return nil
-	}
-	l := &Limit{By: "user", Shadow: c.enforce(at.sub("enforce"), one.Enforce)}
-	if one.Sessions != nil {
-		if l.Sessions = *one.Sessions; l.Sessions < 1 || l.Sessions > maxSessions {
-			c.errorf(at.sub("sessions"), "", "is %d; want 1 to %d, leave it out where only the check's number counts, and use auth: deny to let nobody in",
-				l.Sessions, maxSessions)
-		}
-	}
-	if one.Max != nil {
-		if l.Max = *one.Max; l.Max < 1 || l.Max > maxSessions {
-			c.errorf(at.sub("max"), "", "is %d; want 1 to %d, or leave it out for no ceiling", l.Max, maxSessions)
-		}
-	}
-	switch one.By {
-	case "", "user":
-	case "device", "token", "ip":
-		c.errorf(at.sub("by"), "", "%s is not in this version yet; want user", one.By)
-	default:
-		choice(c, at.sub("by"), one.By, "", "user")
-	}
-	if one.Mode == "soft" {
-		c.errorf(at.sub("mode"), "", "soft is not in this version yet; want evict_oldest or refuse")
-	} else {
-		l.Mode = choice(c, at.sub("mode"), one.Mode, access.EvictOldest, access.EvictOldest, access.RefuseNew)
-	}
-	if one.When != nil {
-		l.When = c.expression(at.sub("when"), *one.When)
-	}
-	if one.Scope != nil {
-		c.errorf(at.sub("scope"), "", "is not in this version yet; leave it out: a limit counts all sessions of the user")
-	}
-	return l
-}
-
 var countryCode = regexp.MustCompile(`^[A-Za-z]{2}$`)
 
 func (c *compiler) lists(at path, f fileLists) Lists {

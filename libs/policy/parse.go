@@ -78,6 +78,7 @@ func (c *compiler) compile(f *file) {
 	c.clients(f.Clients)
 	c.snapshot.Own = c.own(path{"rules"}, f.Rules)
 	c.rules(f.Streams)
+	c.counts()
 	if len(c.problems)+len(c.malformed) == 0 {
 		c.warn()
 		c.snapshot.index = indexOf(c.snapshot.Rules)

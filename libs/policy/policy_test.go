@@ -73,8 +73,8 @@ streams:
 		r.OnUnavailable != access.FailGrace || r.Uncounted != access.FailAllow || r.Grace != 12*time.Hour || r.GraceKnown != day || r.Lease != 0 {
 		t.Errorf("Rule = %+v", r)
 	}
-	if want := (policy.Limit{By: "user", Mode: access.EvictOldest}); *r.Limit != want {
-		t.Errorf("Limit = %+v, want %+v", *r.Limit, want)
+	if want := (policy.Limit{By: "user", Mode: access.EvictOldest}); *r.Limits[0] != want {
+		t.Errorf("Limit = %+v, want %+v", *r.Limits[0], want)
 	}
 	if c := s.Checks["web"]; c.Timeout != 500*time.Millisecond || !c.Upstream || c.Realm != "main" || c.OnUnavailable != "" {
 		t.Errorf("Check = %+v", c)
@@ -110,7 +110,7 @@ func TestEverything(t *testing.T) {
 	}
 	news := s.Rule("news/one")
 	if news.Auth != policy.AuthAll || len(news.Checks) != 2 || news.Checks[0].Name != "site" || !news.Upstream() ||
-		*news.Limit != (policy.Limit{Sessions: 3, Max: 5, By: "user", Mode: access.RefuseNew}) || news.Lease != 30*time.Second ||
+		*news.Limits[0] != (policy.Limit{Sessions: 3, Max: 5, By: "user", Mode: access.RefuseNew}) || news.Lease != 30*time.Second ||
 		news.OnUnavailable != access.FailAllow || news.Uncounted != access.FailDeny || news.Grace != time.Hour {
 		t.Errorf("news = %+v", news)
 	}

@@ -51,7 +51,7 @@ func (c *compiler) rule(at path, i int, f *fileRule) *Rule {
 	c.auth(at.sub("auth"), r, f.Auth)
 	r.Shadow = c.enforce(at.sub("enforce"), f.Enforce)
 	r.Answer = c.answer(at.sub("answer"), f.Answer, r.Shadow)
-	r.Limit = c.limit(at.sub("limit"), f.Limit)
+	r.Limits = c.limits(at.sub("limit"), f.Limit)
 	uncounted := access.FailAllow
 	if r.OnUnavailable == access.FailDeny {
 		uncounted = access.FailDeny

@@ -26,6 +26,7 @@ type Snapshot struct {
 	Own       []*Own    // the operator's own rules for all streams, in the file's order
 	Rules     []*Rule   // in the file's order: first match wins
 	Retention Retention
+	Counts    Counts
 	// Warnings are what `usher policy check` tells besides errors.
 	Warnings []Problem
 	// Located are where the policy looks at the country or the operator of an address: the
@@ -140,7 +141,7 @@ type Rule struct {
 	DenyEmptyReferer bool
 	Auth             AuthMode
 	Checks           []*Check
-	Limit            *Limit // nil: none
+	Limits           []*Limit // all are taken together
 	// Shadow and Answer are as a node's; where both try out, the rule's Answer counts.
 	Shadow int
 	Answer *Check
@@ -219,8 +220,12 @@ func (l *Lists) tokenless() bool {
 type Limit struct {
 	Sessions int    // when the check gives no number; 0 means: only the check's number counts
 	Max      int    // ceiling for the check's number, 0 none
-	By       string // user
-	Mode     access.Mode
+	By       string // ByUser, ByDevice, ByToken or ByIP
+	// OwnRule says that only sessions of the limit's own rule count.
+	OwnRule bool
+	Mode    access.Mode
+	// Cut is how long a soft limit may be exceeded, 0 for the default.
+	Cut time.Duration
 	// Shadow is for how many of a hundred subjects the limit is only tried out: they take seats
 	// beyond it.
 	Shadow int

@@ -30,11 +30,8 @@ func (c *compiler) warn() {
 		}
 		c.warnNobody(at.sub("auth"), r)
 		c.regions(at, r)
-		if r.Limit != nil && r.Auth != AuthDeny {
-			c.warnNameless(at.sub("limit"), r)
-			if silent != "" {
-				c.warnSilent(at.sub("limit"), r.Limit, silent, hold)
-			}
+		if r.Auth != AuthDeny {
+			c.warnLimits(at.sub("limit"), r, silent, hold)
 		}
 		for _, check := range r.Checks {
 			used[check] = true
@@ -151,6 +148,11 @@ func (c *compiler) warnSilent(at path, l *Limit, nodes string, hold config.Durat
 	n := l.Sessions
 	if n == 0 {
 		n = l.Max
+	}
+	if l.Mode == access.Soft {
+		c.warnf(at, "is soft and reached from %s, where nobody says whether a viewer still plays: who is beyond it counts as gone after a third of its time, "+
+			"playing or not", nodes)
+		return
 	}
 	zaps, effect := strconv.Itoa(n)+" zaps", "lock the viewer out"
 	if l.Mode == access.EvictOldest {

@@ -196,13 +196,28 @@ func (a *answerer) item(ctx context.Context, q *question) admission.Item {
 		Device:       access.Clean(q.device(), access.MaxName),
 		StillPlaying: q.StillPlaying,
 		// The check that named the user could not be asked.
-		Keep:   v.Unavailable && v.User == "" && q.Session != uuid.Nil,
-		Limit:  v.Limit,
-		Shadow: v.Shadow,
-		Mode:   v.Mode,
-		Seat:   v.Seat,
-		Lease:  v.Lease,
+		Keep:    v.Unavailable && v.User == "" && q.Session != uuid.Nil,
+		Limit:   v.Limit,
+		Mode:    v.Mode,
+		Cut:     v.Cut,
+		More:    more(v.More),
+		Counted: v.Counted,
+		Shadow:  v.Shadow,
+		Seat:    v.Seat,
+		Lease:   v.Lease,
 	}}
+}
+
+// more are the verdict's further limits as the ledger takes them.
+func more(limits []decide.Limit) []admission.Limit {
+	if len(limits) == 0 {
+		return nil
+	}
+	out := make([]admission.Limit, len(limits))
+	for i, l := range limits {
+		out[i] = admission.Limit{Name: l.Name, Subject: l.Subject, Sessions: l.Sessions, Mode: l.Mode, Cut: l.Cut}
+	}
+	return out
 }
 
 // device is the one that a check named, else the edge's.

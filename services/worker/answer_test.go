@@ -403,11 +403,19 @@ func TestLimitTextNamesAFew(t *testing.T) {
 	}
 	want := "7 of 7 seats are taken: s0 on n since 2026-11-23 20:15:04Z, s1 on n since 2026-11-23 20:15:04Z, s2 on n since 2026-11-23 20:15:04Z, " +
 		"s3 on n since 2026-11-23 20:15:04Z, s4 on n since 2026-11-23 20:15:04Z and 2 more"
-	if got := limitText(7, holders); got != want {
+	if got := limitText(7, 0, "", holders); got != want {
 		t.Errorf("limitText = %q, want %q", got, want)
 	}
-	if got := limitText(3, nil); got != "3 of 3 seats are taken" {
+	if got := limitText(3, 0, "", nil); got != "3 of 3 seats are taken" {
 		t.Errorf("limitText = %q", got)
+	}
+	v := &decide.Verdict{Limit: 5, More: []decide.Limit{{Sessions: 2, Name: "of this device in streams[0]"}}}
+	if got := fullText(v, &admission.Result{Full: 1, Taken: 2}); got != "2 of 2 seats of this device in streams[0] are taken" {
+		t.Errorf("fullText = %q", got)
+	}
+	v.Limit = -1
+	if got := fullText(v, &admission.Result{Taken: 3}); got != "3 of 2 seats of this device in streams[0] are taken" {
+		t.Errorf("fullText = %q", got)
 	}
 }
 

@@ -48,7 +48,7 @@ func (a *answerer) reply(q *question, r admission.Result) *usherv1.AuthReply {
 		return m
 	}
 	if r.Reason == access.Limit {
-		m.Text = limitText(v.Limit, r.Holders)
+		m.Text = fullText(v, &r)
 	}
 	m.Location = v.Address(r.Reason, r.Decision)
 	if same {
@@ -81,11 +81,25 @@ func (q *question) lease(live bool) time.Duration {
 	return q.verdict.Lease
 }
 
+// fullText says which limit was full.
+func fullText(v *decide.Verdict, r *admission.Result) string {
+	at := r.Full
+	if v.Limit >= 0 {
+		at-- // the account's stands first
+	}
+	if at < 0 || at >= len(v.More) {
+		return limitText(v.Limit, r.Taken, "", r.Holders)
+	}
+	return limitText(v.More[at].Sessions, r.Taken, " "+v.More[at].Name, r.Holders)
+}
+
 // limitText names the sessions that hold the seats, for the operator who is asked why.
-func limitText(limit int, holders []admission.Holder) string {
+func limitText(limit, taken int, name string, holders []admission.Holder) string {
 	var b strings.Builder
-	taken := max(len(holders), limit)
-	fmt.Fprintf(&b, "%d of %d seats are taken", taken, max(limit, 0))
+	if taken == 0 {
+		taken = max(len(holders), limit)
+	}
+	fmt.Fprintf(&b, "%d of %d seats%s are taken", taken, max(limit, 0), name)
 	for i, h := range holders {
 		if i == maxNamed {
 			fmt.Fprintf(&b, " and %d more", len(holders)-maxNamed)
@@ -115,7 +129,7 @@ func (a *answerer) steps(q *question) []access.Step {
 	}
 	switch {
 	case v.Outcome != access.Allow:
-	case v.Limit >= 0:
+	case v.Limited():
 		steps = append(steps, access.Step{Name: "limit", Result: "asked", Text: limitWords(v)})
 	default:
 		steps = append(steps, access.Step{Name: "limit", Result: "none"})
@@ -125,7 +139,7 @@ func (a *answerer) steps(q *question) []access.Step {
 
 // limitWords says what the ledger was asked for.
 func limitWords(v *decide.Verdict) string {
-	text := fmt.Sprintf("at most %d seats, %s", v.Limit, v.Mode)
+	text := v.LimitWords()
 	if v.Shadow {
 		text += ", tried out: nobody is refused or ended for it"
 	}

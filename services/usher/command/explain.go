@@ -145,8 +145,8 @@ func tell(p func(string, ...any), v decide.Verdict) {
 	if v.User != "" {
 		p("  user %s", account(v.Realm, &v.User))
 	}
-	if v.Limit >= 0 && v.Outcome == access.Allow {
-		p("  at most %d sessions, %s; seats are not looked at here", v.Limit, v.Mode)
+	if v.Limited() && v.Outcome == access.Allow {
+		p("  %s; seats are not looked at here", v.LimitWords())
 	}
 	if v.Location != "" {
 		p("  sent to %s", v.Location)
@@ -190,9 +190,30 @@ func verdict(v decide.Verdict) any {
 		User     string         `json:"user_id"`
 		Limit    int            `json:"limit"`
 		Mode     access.Mode    `json:"mode"`
+		More     []moreLimit    `json:"more_limits,omitempty"`
 		Location string         `json:"location,omitempty"`
 		Steps    []access.Step  `json:"steps"`
-	}{v.Outcome, v.Reason, v.Text, rule, v.Realm, v.User, v.Limit, v.Mode, v.Location, v.Steps}
+	}{v.Outcome, v.Reason, v.Text, rule, v.Realm, v.User, v.Limit, v.Mode, moreLimits(v.More), v.Location, v.Steps}
+}
+
+// moreLimit is a limit besides that of the account.
+type moreLimit struct {
+	By    string      `json:"by"`
+	Scope string      `json:"scope"`
+	Limit int         `json:"limit"`
+	Mode  access.Mode `json:"mode"`
+}
+
+func moreLimits(list []decide.Limit) []moreLimit {
+	var out []moreLimit
+	for _, l := range list {
+		one := moreLimit{By: l.By, Scope: "all", Limit: l.Sessions, Mode: l.Mode}
+		if l.OwnRule {
+			one.Scope = "rule"
+		}
+		out = append(out, one)
+	}
+	return out
 }
 
 func printer(app App) func(string, ...any) {

@@ -68,7 +68,9 @@ func largeEngine(t testing.TB, source string) *decide.Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := decide.New(s, decide.Deps{Keyer: largeKeyer(t), Place: func(netip.Addr) geo.Place { return geo.Place{Country: "DE", ASN: 64500} }})
+	// By day: some of the rules deny in Berlin's night.
+	noon := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	e, err := decide.New(s, decide.Deps{Keyer: largeKeyer(t), Now: func() time.Time { return noon }, Place: func(netip.Addr) geo.Place { return geo.Place{Country: "DE", ASN: 64500} }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,13 @@ func (s *Service) decide(ctx context.Context, q *question) access.Decision {
 	now := s.now()
 	ses := s.find(q)
 	if ses != nil && (q.followed || ses.fits(q)) {
+		if !q.followed && ses.moved(q) {
+			// A ban may hold where the device is now.
+			if d, ok := s.forbidden(ctx, q, ses); ok {
+				return d
+			}
+			s.table.move(ses, trail(s.keyer, q))
+		}
 		if s.remembers(ses, q, now) {
 			ses.sign(now)
 			q.memory = true
@@ -201,6 +208,9 @@ func (s *Service) insist(q *question, d *access.Decision) {
 func (s *Service) prepare(q *question, ses *session, now instant) *session {
 	switch {
 	case ses == nil:
+		if old := s.before(q); old != nil {
+			q.Replaces = old.grant.Load().session
+		}
 		return nil
 	case !ses.fits(q):
 		if ses.zapped.Load() == 0 {
@@ -215,6 +225,19 @@ func (s *Service) prepare(q *question, ses *session, now instant) *session {
 	}
 	q.Session = ses.grant.Load().session
 	return ses
+}
+
+// before is the running session of the same device on the same stream, where its server has given it
+// another number: its connection broke, or its address has changed.
+func (s *Service) before(q *question) *session {
+	if !q.names() {
+		return nil
+	}
+	old := s.table.follow(trailOf(s.keyer, q), q.Token)
+	if old == nil || old.zapped.Load() != 0 || old.node != q.Node {
+		return nil
+	}
+	return old
 }
 
 // admit keeps what a worker allowed.
@@ -282,9 +305,7 @@ func (s *Service) keep(q *question, ses *session, g *grant) *session {
 	} else {
 		n.token = strings.Clone(q.Token)
 	}
-	if q.CallerSession == "" && !q.node.ByToken {
-		n.trail = trail(s.keyer, q)
-	}
+	n.trail = trailOf(s.keyer, q)
 	n.silence.Store(silence)
 	n.grant.Store(g)
 	n.sign(now)

@@ -14,6 +14,7 @@ type box struct {
 	user, ip, agent string
 	// token of all channels, "" for one each.
 	token   string
+	device  string
 	number  int
 	refused int
 }
@@ -31,7 +32,7 @@ func (p *box) zap(stream string) bool {
 	if token == "" {
 		token = p.user + "." + stream
 	}
-	q := astraRequest("token=" + token)
+	q := astraRequest("token=" + token + "&mac=" + p.device)
 	q.Header.Set("X-Session-ID", strconv.Itoa(p.number))
 	q.Header.Set("X-Channel-ID", stream)
 	q.Header.Set("X-Real-IP", p.ip)

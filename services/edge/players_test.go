@@ -50,6 +50,7 @@ func inRoom(t *testing.T, edges, limit int, mode access.Mode, f func(r *room)) {
 		for range edges {
 			b := setup(t)
 			p := projection()
+			p.Nodes[0].Device = "query:mac" // Astra
 			p.Nodes = append(p.Nodes, &usherv1.NodeView{Name: "app", Caller: "nginx", From: []string{"10.2.0.1/32"}, IdleMs: 60_000, Device: "query:device"})
 			b.setPolicy(t, p)
 			b.workers.Decide, b.workers.Seats = r.decide, r.signs

@@ -99,6 +99,23 @@ func trail(k *access.Keyer, q *question) access.Key {
 	return k.Key("trail", q.Stream, string(at[:]), q.UserAgent)
 }
 
+// trailOf is what a session of the question is found by besides its key, the zero Key if by nothing.
+func trailOf(k *access.Keyer, q *question) access.Key {
+	switch {
+	case q.names():
+		return k.Key("device on stream", q.Stream, q.Device)
+	case q.CallerSession == "" && !q.node.ByToken:
+		return trail(k, q)
+	}
+	return access.Key{}
+}
+
+// names says that the viewer has a device id of his own beside the number that his server gave him
+// once and for all: with another number he is the same viewer, who connected again.
+func (q *question) names() bool {
+	return q.CallerSession != "" && q.Device != "" && !q.node.Rechecks
+}
+
 // follows says whether the question may belong to a session that it does not name
 // itself: it lacks the token, or the device id that others of its node bring.
 func (q *question) follows() bool {

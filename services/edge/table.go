@@ -25,12 +25,14 @@ func (t instant) since(o instant) time.Duration { return time.Duration(t - o) }
 // session is a viewer on a stream, as this edge knows it. What is not atomic and
 // not said otherwise never changes.
 type session struct {
-	key, trail access.Key // trail is zero where segments don't follow
-	stream     unique.Handle[string]
-	ua         unique.Handle[string]
-	prefix     netip.Addr
-	device     string // the id that the viewer brought, "" if none
-	token      string
+	key access.Key
+	// trail is zero where the session is found by its key alone; guarded by the lock of the key's shard.
+	trail  access.Key
+	stream unique.Handle[string]
+	ua     unique.Handle[string]
+	prefix netip.Addr
+	device string // the id that the viewer brought, "" if none
+	token  string
 	// opening is path and query of the opening, which re-decisions are asked with, and its caller's own
 	// id, one behind the other: there are very many sessions.
 	opening           string
@@ -93,6 +95,12 @@ func (s *session) fits(q *question) bool {
 		return false
 	}
 	return q.Token == "" || subtle.ConstantTimeCompare([]byte(s.token), []byte(q.Token)) == 1
+}
+
+// moved says that the session's device, which is known by an id of its own, asks from elsewhere: its
+// segments without a token come from there too from now on.
+func (s *session) moved(q *question) bool {
+	return s.device != "" && q.Token != "" && q.CallerSession == "" && !q.node.ByToken && s.prefix != q.prefix
 }
 
 // fresh says whether the session's lease lasts, so that it may be answered from memory.
@@ -210,6 +218,19 @@ func (t *table) remove(s *session) bool {
 	t.count.Add(-1)
 	t.unlink(s)
 	return true
+}
+
+// move has the session found by another trail.
+func (t *table) move(s *session, trail access.Key) {
+	sh := t.shard(s.key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.sessions[s.key] != s || s.trail == trail {
+		return
+	}
+	t.unlink(s)
+	s.trail = trail
+	t.link(s)
 }
 
 // each calls f for every session, a shard at a time; f runs without a lock.

@@ -82,6 +82,7 @@ func (c *compiler) compile(f *file) {
 	if len(c.problems)+len(c.malformed) == 0 {
 		c.warn()
 		c.snapshot.index = indexOf(c.snapshot.Rules)
+		c.digests()
 	}
 }
 

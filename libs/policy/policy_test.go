@@ -397,3 +397,42 @@ func BenchmarkRule(b *testing.B) {
 		})
 	}
 }
+
+// TestDigestsTellWhichRulesChanged: edges have nodes ask anew about streams whose rule judges differently.
+func TestDigestsTellWhichRulesChanged(t *testing.T) {
+	t.Parallel()
+	const text = `
+version: 1
+nodes:
+  a: {caller: flussonic, from: [10.0.0.2]}
+networks: {office: [10.9.0.0/16]}
+checks:
+  site: {type: securetoken, secret: "env:THE_SECRET"}
+  web: {type: http, url: "http://user-service/"}
+streams:
+  - {match: "free/*", auth: allow}
+  - {match: "web/*", auth: web}
+  - {match: "**", auth: site, limit: {sessions: 2}}
+`
+	digests := func(text string) (list []uint32) {
+		for _, v := range parse(t, text).Projections()["any"].GetStreams() {
+			list = append(list, v.GetDigest())
+		}
+		return list
+	}
+	before := digests(text)
+	for change, want := range map[[2]string][]bool{
+		{"[10.0.0.2]", "[10.0.0.3]"}:                      {false, false, false},
+		{"sessions: 2", "sessions: 3"}:                    {false, false, true},
+		{"http://user-service/", "http://other/"}:         {false, true, false},
+		{"10.9.0.0/16", "10.8.0.0/16"}:                    {true, true, true},
+		{`"free/*", auth: allow`, `"free/*", auth: deny`}: {true, false, false},
+	} {
+		after := digests(strings.Replace(text, change[0], change[1], 1))
+		for i := range want {
+			if (before[i] != after[i]) != want[i] || after[i] == 0 {
+				t.Errorf("%s: rule %d has %x after %x, want a change: %v", change[1], i, after[i], before[i], want[i])
+			}
+		}
+	}
+}

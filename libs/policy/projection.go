@@ -101,6 +101,7 @@ func (r *Rule) view() *usherv1.StreamView {
 		Tokenless:     r.Tokenless(),
 		Shadow:        r.Shadow > 0,
 		Conditional:   r.When != nil,
+		Digest:        r.digest,
 	}
 }
 

@@ -154,7 +154,8 @@ type Rule struct {
 	GraceKnown    time.Duration
 	Examples      []Example
 
-	name string
+	name   string
+	digest uint32 // of all by which it judges
 }
 
 // Name is how the rule is called in steps and messages: `streams[1] "**"`.

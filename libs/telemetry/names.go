@@ -450,6 +450,13 @@ func EdgeKicks() Metric {
 		Help: "Sessions that were to be ended at their nodes, by what came of it."}
 }
 
+// EdgeReauths counts streams about whose viewers nodes were told to ask anew, by caller and what came
+// of it (sent, failed).
+func EdgeReauths() Metric {
+	return Metric{Name: "usher_edge_reauths_total", Labels: []string{Caller, Result},
+		Help: "Streams about whose viewers nodes were told to ask anew, since their rule has changed."}
+}
+
 // EdgeUnaskedSessions is how many sessions play at a node without ever having asked.
 func EdgeUnaskedSessions() Metric {
 	return Metric{Name: "usher_edge_unasked_sessions", Labels: []string{Node},

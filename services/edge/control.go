@@ -42,8 +42,11 @@ func (s *Service) followPolicy(ctx context.Context) error {
 				slog.Int64(telemetry.Revision, p.GetRevision()), slog.Any(telemetry.Error, err))
 			return
 		}
-		if s.view.Swap(v) == nil {
+		old := s.view.Swap(v)
+		if old == nil {
 			close(s.viewed)
+		} else {
+			s.rejudge(old, v)
 		}
 		s.pollers.changed()
 		s.metrics.revision.WithLabelValues().Set(float64(v.revision))

@@ -29,6 +29,7 @@ type metrics struct {
 	revision  *prometheus.GaugeVec
 	polls     *prometheus.CounterVec
 	kicks     *prometheus.CounterVec
+	reauths   *prometheus.CounterVec
 	unasked   *prometheus.GaugeVec
 	control   *prometheus.GaugeVec
 }
@@ -53,6 +54,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		revision:  telemetry.NewGauge(reg, telemetry.EdgePolicyRevision()),
 		polls:     telemetry.NewCounter(reg, telemetry.EdgePolls()),
 		kicks:     telemetry.NewCounter(reg, telemetry.EdgeKicks()),
+		reauths:   telemetry.NewCounter(reg, telemetry.EdgeReauths()),
 		unasked:   telemetry.NewGauge(reg, telemetry.EdgeUnaskedSessions()),
 		control:   telemetry.NewGauge(reg, telemetry.EdgeControlState()),
 	}

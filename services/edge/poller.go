@@ -50,6 +50,8 @@ type poller struct {
 	wake   chan struct{}
 	strays *strays
 	kicks  *kicks
+	// again are the streams about whose viewers the node is to ask anew.
+	again *again
 
 	state string
 	// before is when the last list was begun, if it was whole; 0 if not.
@@ -78,6 +80,9 @@ func (p *poller) ours(now instant) bool {
 func (p *poller) run(ctx context.Context) {
 	var kicking sync.WaitGroup
 	kicking.Go(func() { p.kick(ctx) })
+	if asker, ok := p.server.(control.Reauther); ok {
+		kicking.Go(func() { p.reauth(ctx, asker) })
+	}
 	defer p.client.Close()
 	defer kicking.Wait()
 	defer p.forget()

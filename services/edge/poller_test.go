@@ -113,7 +113,7 @@ func (b *bench) attach(t *testing.T, name string, n control.Server) {
 	old := b.view.Load()
 	for _, v := range p.GetNodes() {
 		if v.GetName() == name || old.nodes[v.GetName()] != nil && old.nodes[v.GetName()].Control != nil {
-			v.Control = &usherv1.ControlView{Url: "http://10.0.0.1", PollMs: 15_000}
+			v.Control = controlView(true)
 		}
 	}
 	b.setPolicy(t, p)
@@ -122,7 +122,7 @@ func (b *bench) attach(t *testing.T, name string, n control.Server) {
 		t.Fatal(err)
 	}
 	node := b.view.Load().nodes[name]
-	po := &poller{s: b.Service, conf: *node.Control, client: client, server: n, wake: make(chan struct{}, 1), strays: newStrays(), kicks: newKicks()}
+	po := &poller{s: b.Service, conf: *node.Control, client: client, server: n, wake: make(chan struct{}, 1), strays: newStrays(), kicks: newKicks(), again: newAgain()}
 	po.node.Store(node)
 	b.pollers.byNode[name] = po
 }
@@ -263,9 +263,9 @@ func TestARestartedNodePassesNoSessionOn(t *testing.T) {
 		n.plays("2", "a002")
 		b.workers.Seats = func(m *usherv1.SeatsRequest) (*usherv1.SeatsReply, error) {
 			reply := &usherv1.SeatsReply{Ok: true}
-			for _, s := range m.GetSigns() {
+			for i, s := range m.GetSigns() {
 				if len(s.GetSessionKey()) > 0 {
-					reply.Ended = append(reply.Ended, &usherv1.SeatEnd{SessionKey: s.GetSessionKey()})
+					reply.Ended = append(reply.Ended, &usherv1.SeatEnd{SessionKey: s.GetSessionKey(), Sign: int32(i + 1)})
 				}
 			}
 			return reply, nil
@@ -342,9 +342,9 @@ func TestAKickIsRepeatedAndGivenUp(t *testing.T) {
 				b.control(&usherv1.Control{Kind: "kill", SessionId: id[:], SessionKey: ses.key[:], Node: "n1", AtUnixMs: time.Now().UnixMilli(), BarMs: 1000})
 				b.workers.Seats = func(m *usherv1.SeatsRequest) (*usherv1.SeatsReply, error) {
 					reply := &usherv1.SeatsReply{Ok: true}
-					for _, s := range m.GetSigns() {
+					for i, s := range m.GetSigns() {
 						if len(s.GetSessionKey()) > 0 {
-							reply.Ended = append(reply.Ended, &usherv1.SeatEnd{SessionKey: s.GetSessionKey(), SessionId: id[:], Reason: "killed"})
+							reply.Ended = append(reply.Ended, &usherv1.SeatEnd{Sign: int32(i + 1), SessionKey: s.GetSessionKey(), SessionId: id[:], Reason: "killed"})
 						}
 					}
 					return reply, nil
@@ -394,3 +394,11 @@ func TestANodeThatBelongsToNoEdgeIsPolledOnceItAsked(t *testing.T) {
 }
 
 var _ control.Server = (*server)(nil)
+
+// controlView is a control API of a node that has one.
+func controlView(has bool) *usherv1.ControlView {
+	if !has {
+		return nil
+	}
+	return &usherv1.ControlView{Url: "http://10.0.0.1", PollMs: 15_000}
+}

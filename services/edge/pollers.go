@@ -100,7 +100,7 @@ func (s *Service) newPoller(n *caller.Node) (*poller, error) {
 	}
 	p := &poller{
 		s: s, conf: c, client: client, server: kind.New(client), wake: make(chan struct{}, 1),
-		strays: newStrays(), kicks: newKicks(),
+		strays: newStrays(), kicks: newKicks(), again: newAgain(),
 	}
 	p.node.Store(n)
 	return p, nil

@@ -38,6 +38,8 @@ type rule struct {
 	shadow bool
 	// conditional: whether it is the stream's rule only a worker can tell.
 	conditional bool
+	// digest tells revisions of the rule apart, 0 where that is not known.
+	digest uint32
 	// onDeny is where a refused viewer is sent, by reason.
 	onDeny map[string]string
 }
@@ -69,7 +71,7 @@ func compile(p *usherv1.Projection, adapters map[string]caller.Adapter) (*view, 
 		globs = append(globs, g)
 		v.rules = append(v.rules, &rule{
 			fail: failMode(sv.GetOnUnavailable()), grace: graceOf(sv.GetGraceMs()),
-			upstream: sv.GetUpstream(), tokenless: sv.GetTokenless(), conditional: sv.GetConditional(), shadow: sv.GetShadow(),
+			upstream: sv.GetUpstream(), tokenless: sv.GetTokenless(), conditional: sv.GetConditional(), shadow: sv.GetShadow(), digest: sv.GetDigest(),
 			onDeny: addresses(p, sv.GetOnDeny()),
 		})
 	}
@@ -112,6 +114,7 @@ func (r *rule) join(o *rule) {
 	r.upstream, r.tokenless = r.upstream || o.upstream, r.tokenless || o.tokenless
 	r.shadow = r.shadow || o.shadow // then a worker is asked about who was evicted
 	r.conditional = o.conditional
+	r.digest = r.digest*31 + o.digest
 	if !maps.Equal(r.onDeny, o.onDeny) {
 		r.onDeny = nil
 	}

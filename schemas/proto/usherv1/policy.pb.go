@@ -646,8 +646,11 @@ type StreamView struct {
 	Shadow    bool `protobuf:"varint,30,opt,name=shadow,proto3" json:"shadow,omitempty"` // the rule is tried out: nobody is refused here for having been evicted
 	// The rule has a condition that an edge cannot judge: a stream's rule is one of those that
 	// match up to and with the first without.
-	Conditional   bool  `protobuf:"varint,13,opt,name=conditional,proto3" json:"conditional,omitempty"`
-	OnDeny        int32 `protobuf:"varint,12,opt,name=on_deny,json=onDeny,proto3" json:"on_deny,omitempty"` // number of an entry of Projection.on_deny, from 1; 0 none
+	Conditional bool `protobuf:"varint,13,opt,name=conditional,proto3" json:"conditional,omitempty"`
+	// Fingerprint of all by which the rule judges: where two revisions differ in it, running
+	// sessions may be judged differently. 0: not known.
+	Digest        uint32 `protobuf:"fixed32,45,opt,name=digest,proto3" json:"digest,omitempty"`
+	OnDeny        int32  `protobuf:"varint,12,opt,name=on_deny,json=onDeny,proto3" json:"on_deny,omitempty"` // number of an entry of Projection.on_deny, from 1; 0 none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -745,6 +748,13 @@ func (x *StreamView) GetConditional() bool {
 	return false
 }
 
+func (x *StreamView) GetDigest() uint32 {
+	if x != nil {
+		return x.Digest
+	}
+	return 0
+}
+
 func (x *StreamView) GetOnDeny() int32 {
 	if x != nil {
 		return x.OnDeny
@@ -818,7 +828,7 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"\apoll_ms\x18\x04 \x01(\x03R\x06pollMs\x12\x1d\n" +
 	"\n" +
 	"timeout_ms\x18\x05 \x01(\x03R\ttimeoutMs\x12\x17\n" +
-	"\ano_kick\x18\x06 \x01(\bR\x06noKick\"\xb5\x02\n" +
+	"\ano_kick\x18\x06 \x01(\bR\x06noKick\"\xcd\x02\n" +
 	"\n" +
 	"StreamView\x12\x14\n" +
 	"\x05match\x18\x01 \x01(\tR\x05match\x12%\n" +
@@ -829,7 +839,8 @@ const file_usher_v1_policy_proto_rawDesc = "" +
 	"\bupstream\x18\x06 \x01(\bR\bupstream\x12\x1c\n" +
 	"\ttokenless\x18\a \x01(\bR\ttokenless\x12\x16\n" +
 	"\x06shadow\x18\x1e \x01(\bR\x06shadow\x12 \n" +
-	"\vconditional\x18\r \x01(\bR\vconditional\x12\x17\n" +
+	"\vconditional\x18\r \x01(\bR\vconditional\x12\x16\n" +
+	"\x06digest\x18- \x01(\aR\x06digest\x12\x17\n" +
 	"\aon_deny\x18\f \x01(\x05R\x06onDenyB&Z$usher.internal/schemas/proto/usherv1b\x06proto3"
 
 var (

@@ -36,6 +36,8 @@ type Node struct {
 	// Idle is the silence after which a session is over; where Hold is not
 	// zero the caller shows no life, and Hold counts instead.
 	Idle, Hold time.Duration
+	// Lease is how long the edge may answer from memory, unless a rule says otherwise.
+	Lease time.Duration
 	// Budget is how long the caller may be kept waiting.
 	Budget time.Duration
 	// RedirectStatus is what goes with a redirect towards Astra, 0 for the default; towards
@@ -67,6 +69,7 @@ type Control struct {
 
 // Defaults of a node where the projection leaves a field empty.
 const (
+	defaultLease         = 3 * time.Minute
 	defaultIdle          = time.Minute
 	minBudget            = 50 * time.Millisecond
 	maxBudget            = 20 * time.Second
@@ -93,6 +96,7 @@ func Compile(v *usherv1.NodeView, budget time.Duration) (*Node, error) {
 		IPHeader:       v.GetClientIpHeader(),
 		Idle:           millis(v.GetIdleMs(), defaultIdle),
 		Hold:           millis(v.GetHoldMs(), 0),
+		Lease:          millis(v.GetLeaseMs(), defaultLease),
 		Budget:         min(max(millis(v.GetBudgetMs(), budget), minBudget), maxBudget),
 		RedirectStatus: int(v.GetRedirectStatus()),
 		NoHeaders:      v.GetNoHeaders(),

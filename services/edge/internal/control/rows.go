@@ -53,10 +53,14 @@ func Rows[T any](r io.Reader, name string, take func(*T)) (rest map[string]Value
 			}
 			continue
 		}
-		if t, err := d.Token(); err != nil || t != json.Delim('[') || found {
+		t, err := d.Token()
+		if err != nil || t != json.Delim('[') && t != nil || found {
 			return nil, bad, fmt.Errorf("%w: %s is no list", ErrAnswer, name)
 		}
 		found = true
+		if t == nil {
+			continue // null: there are none
+		}
 		if bad, err = rows(d, take); err != nil {
 			return nil, bad, err
 		}

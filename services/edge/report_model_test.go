@@ -141,6 +141,7 @@ type act struct {
 // restarted, each session is closed once, by its own end where that was told, with the highest totals
 // that were told of it, and never before it really ended.
 func TestReportsInAnyOrder(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		var caught any // rapid ends a run by a panic, which must not leave the bubble
 		synctest.Test(t, func(t *testing.T) {

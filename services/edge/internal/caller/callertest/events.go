@@ -2,6 +2,7 @@ package callertest
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -58,7 +59,7 @@ func GoldenEvents(t *testing.T, a caller.Reporter, update bool) {
 
 // Post is a delivery of events.
 func Post(a caller.Reporter, body string) *http.Request {
-	return httptest.NewRequest(http.MethodPost, "/v1/"+a.Kind()+"/n1/"+caller.HookEvents, strings.NewReader(body))
+	return httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/v1/"+a.Kind()+"/n1/"+caller.HookEvents, strings.NewReader(body))
 }
 
 func writeEvent(out *bytes.Buffer, e *caller.Event, ok bool) {

@@ -45,7 +45,7 @@ func seed(t *testing.T, s *Store) (session, allowed, denied uuid.UUID) {
 	return session, allowed, denied
 }
 
-func newID(t *testing.T) uuid.UUID {
+func newID(t testing.TB) uuid.UUID {
 	t.Helper()
 	id, err := uuid.NewV7()
 	if err != nil {

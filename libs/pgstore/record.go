@@ -123,6 +123,9 @@ func (s *Store) Record(ctx context.Context, b Batch) (Recorded, error) {
 		if tag.RowsAffected() == 0 {
 			return ErrPositionMoved
 		}
+		if err := withoutForgotten(ctx, tx, b.Decisions, b.Uncounted); err != nil {
+			return err
+		}
 		for _, row := range b.Decisions {
 			if err := guarded(ctx, tx, &done, func(tx pgx.Tx) error { return report(ctx, tx, row, true, &done) }); err != nil {
 				return err

@@ -15,6 +15,7 @@ const (
 	rollUsageSQL = `SELECT usher.roll_usage(@max)`
 	peaksDueSQL  = `SELECT day FROM usher.usage_peak_due ORDER BY day`
 	rollPeaksSQL = `SELECT usher.roll_peaks(@day::date)`
+	audienceSQL  = `SELECT usher.roll_audience(@day::date)`
 )
 
 // RollUsage counts in usher.usage what has closed since the last call, and live sessions by the days that are over; it
@@ -34,7 +35,7 @@ func (s *Store) RollUsage(ctx context.Context) (int, error) {
 	}
 }
 
-// RollPeaks works out the peaks of the days whose sessions have changed, and returns how many days these were. It reads
+// RollPeaks works out the peaks and the audience of the days whose sessions have changed, and returns how many days these were. It reads
 // all sessions of such a day.
 func (s *Store) RollPeaks(ctx context.Context) (int, error) {
 	rows, err := s.pool.Query(ctx, peaksDueSQL)
@@ -46,8 +47,11 @@ func (s *Store) RollPeaks(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("listing days for peaks: %w", unavailable(err))
 	}
 	for i, day := range days {
-		if _, err := s.pool.Exec(ctx, rollPeaksSQL, pgx.NamedArgs{"day": day}); err != nil {
-			return i, fmt.Errorf("peaks of %s: %w", day.Format(time.DateOnly), unavailable(err))
+		// The peaks come last: they take the day off the list.
+		for _, sql := range []string{audienceSQL, rollPeaksSQL} {
+			if _, err := s.pool.Exec(ctx, sql, pgx.NamedArgs{"day": day}); err != nil {
+				return i, fmt.Errorf("peaks of %s: %w", day.Format(time.DateOnly), unavailable(err))
+			}
 		}
 	}
 	return len(days), nil

@@ -32,6 +32,9 @@ type fileRetention struct {
 	Steps     *config.Duration `yaml:"steps"`
 	Decisions *config.Duration `yaml:"decisions"`
 	Sessions  *config.Duration `yaml:"sessions"`
+	Usage     *config.Duration `yaml:"usage"`
+	Grants    *config.Duration `yaml:"grants"`
+	Addresses *config.Duration `yaml:"addresses"`
 }
 
 type fileNode struct {

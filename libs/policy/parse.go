@@ -194,11 +194,21 @@ func (c *compiler) defaults(f fileDefaults) {
 }
 
 func (c *compiler) retention(f fileRetention) {
-	at := path{"retention"}
+	at, d := path{"retention"}, DefaultRetention()
 	r := Retention{
-		Steps:     c.duration(at.sub("steps"), f.Steps, 3*day, time.Hour, longKeep),
-		Decisions: c.duration(at.sub("decisions"), f.Decisions, 30*day, day, longKeep),
-		Sessions:  c.duration(at.sub("sessions"), f.Sessions, 90*day, day, longKeep),
+		Steps:     c.duration(at.sub("steps"), f.Steps, d.Steps, time.Hour, longKeep),
+		Decisions: c.duration(at.sub("decisions"), f.Decisions, d.Decisions, day, longKeep),
+		Sessions:  c.duration(at.sub("sessions"), f.Sessions, d.Sessions, day, longKeep),
+		Usage:     c.duration(at.sub("usage"), f.Usage, d.Usage, day, longKeep),
+		Grants:    c.duration(at.sub("grants"), f.Grants, d.Grants, day, longKeep),
+		Addresses: c.duration(at.sub("addresses"), f.Addresses, d.Addresses, 0, longKeep),
+	}
+	if r.Addresses > 0 && r.Addresses < 3*day {
+		c.errorf(at.sub("addresses"), "", "%s is too short: rows still come late for 3d; 0s keeps addresses whole", config.Duration(r.Addresses))
+	}
+	if r.Grants < c.snapshot.Defaults.GraceKnown {
+		c.errorf(at.sub("grants"), "", "%s is shorter than grace_known, %s: grace would not know who was let in",
+			config.Duration(r.Grants), config.Duration(c.snapshot.Defaults.GraceKnown))
 	}
 	if f.Steps == nil {
 		r.Steps = min(r.Steps, r.Decisions)

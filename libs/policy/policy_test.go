@@ -50,7 +50,7 @@ streams:
 		t.Errorf("Defaults = %+v, want %+v", s.Defaults, wantDefaults)
 	}
 	day := 24 * time.Hour
-	if want := (policy.Retention{Steps: 3 * day, Decisions: 30 * day, Sessions: 90 * day}); s.Retention != want {
+	if want := (policy.Retention{Steps: 3 * day, Decisions: 30 * day, Sessions: 90 * day, Usage: 762 * day, Grants: 30 * day, Addresses: 30 * day}); s.Retention != want {
 		t.Errorf("Retention = %+v, want %+v", s.Retention, want)
 	}
 	local := []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}

@@ -235,7 +235,20 @@ type Limit struct {
 }
 
 // Retention of stored rows.
-type Retention struct{ Steps, Decisions, Sessions time.Duration }
+type Retention struct {
+	Steps, Decisions, Sessions time.Duration
+	// Usage is how long sums by day are kept.
+	Usage time.Duration
+	// Grants is how long a check's last word on a viewer is kept.
+	Grants time.Duration
+	// Addresses is after what time addresses are shortened to their networks; 0: never.
+	Addresses time.Duration
+}
+
+// DefaultRetention is what a policy that says nothing keeps.
+func DefaultRetention() Retention {
+	return Retention{Steps: 3 * day, Decisions: 30 * day, Sessions: 90 * day, Usage: 762 * day, Grants: 30 * day, Addresses: 30 * day}
+}
 
 // Rule finds the first rule whose match fits the stream; nil if none does.
 func (s *Snapshot) Rule(stream string) *Rule {

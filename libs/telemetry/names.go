@@ -167,6 +167,12 @@ const (
 	Worker = "worker"
 	// Cause is the error that led to the one in Error.
 	Cause = "cause"
+	// Used is how full a volume is, 0 to 1.
+	Used = "used"
+	// Partition is a partition of history.
+	Partition = "partition"
+	// Bytes is how many there were.
+	Bytes = "bytes"
 	// Gap is how long nobody swept the seats.
 	Gap = "gap"
 )
@@ -320,6 +326,18 @@ func RecorderOutbox() Metric {
 func RecorderControl() Metric {
 	return Metric{Name: "usher_recorder_control_total", Labels: []string{Result},
 		Help: "Control messages that the workers had left, by result."}
+}
+
+// RecorderDiskUsed is how full the volume of Postgres is, where a recorder watches it.
+func RecorderDiskUsed() Metric {
+	return Metric{Name: "usher_recorder_disk_used_ratio",
+		Help: "Used share of the volume on which Postgres lies, 0 to 1; from 0.8 on the oldest history goes early."}
+}
+
+// RecorderDroppedEarly counts days of history that were dropped before their retention was over.
+func RecorderDroppedEarly() Metric {
+	return Metric{Name: "usher_recorder_dropped_early_total",
+		Help: "Partitions of history that were dropped early since the disk of Postgres filled."}
 }
 
 // RecorderFaults counts rounds that failed, by task (policy, outbox, sweep, maintain, journal).

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"usher.internal/libs/bus"
@@ -28,6 +29,9 @@ type Config struct {
 	Replicas int `yaml:"replicas"`
 	// Postgres is a reference to the connection string: file:/path or env:NAME.
 	Postgres config.Secret `yaml:"postgres"`
+	// DiskWatch is a path on the volume of Postgres's data, where this recorder sees it: when that is 80 % full, the oldest
+	// history goes early. "" watches nothing.
+	DiskWatch string `yaml:"disk_watch"`
 }
 
 // OtherRegion is one that has a NATS of its own, with a JetStream domain of its name.
@@ -76,6 +80,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Postgres.IsZero() {
 		errs = append(errs, errors.New("postgres: missing, such as file:/etc/usher/postgres or env:USHER_POSTGRES"))
+	}
+	if c.DiskWatch != "" && !filepath.IsAbs(c.DiskWatch) {
+		errs = append(errs, errors.New("disk_watch: want an absolute path, such as /var/lib/postgresql"))
 	}
 	if c.Replicas < 0 || c.Replicas > maxReplicas {
 		errs = append(errs, fmt.Errorf("replicas: want 0 to %d", maxReplicas))

@@ -36,6 +36,7 @@ type fakeStore struct {
 	enforced int
 	counted  int
 	peaks    int
+	history  []string // partitions, the oldest first
 }
 
 var _ Store = (*fakeStore)(nil)
@@ -142,6 +143,17 @@ func (s *fakeStore) RollPeaks(context.Context) (int, error) {
 	defer s.mu.Unlock()
 	s.peaks++
 	return 1, s.fail
+}
+
+func (s *fakeStore) DropOldest(context.Context, string) (pgstore.EarlyDrop, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fail != nil || len(s.history) == 0 {
+		return pgstore.EarlyDrop{}, false, s.fail
+	}
+	d := pgstore.EarlyDrop{Table: s.history[0], Bytes: 1 << 20}
+	s.history = s.history[1:]
+	return d, true, nil
 }
 
 func (s *fakeStore) Untold(_ context.Context, limit int) ([]pgstore.DirectiveRow, error) {

@@ -20,12 +20,6 @@ type PartitionStore interface {
 	Maintain(ctx context.Context, keep policy.Retention) (pgstore.Maintained, error)
 }
 
-// defaultRetention is DESIGN.md §7's, for a cluster without a policy.
-func defaultRetention() policy.Retention {
-	const day = 24 * time.Hour
-	return policy.Retention{Steps: 3 * day, Decisions: 30 * day, Sessions: 90 * day}
-}
-
 // janitor keeps the partitions.
 type janitor struct {
 	store PartitionStore
@@ -35,7 +29,7 @@ type janitor struct {
 }
 
 func (j *janitor) maintain(ctx context.Context) error {
-	keep := defaultRetention()
+	keep := policy.DefaultRetention()
 	if s := j.snapshot(); s != nil {
 		keep = s.Retention
 	}
@@ -43,8 +37,8 @@ func (j *janitor) maintain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if done.Created > 0 || done.Dropped > 0 {
-		j.log.InfoContext(ctx, "partitions kept", slog.Int("created", done.Created), slog.Int("dropped", done.Dropped))
+	if done.Created > 0 || done.Dropped > 0 || done.Shortened > 0 {
+		j.log.InfoContext(ctx, "partitions kept", slog.Int("created", done.Created), slog.Int("dropped", done.Dropped), slog.Int("shortened", done.Shortened))
 	}
 	return nil
 }

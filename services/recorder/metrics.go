@@ -16,6 +16,8 @@ type metrics struct {
 	outbox       *prometheus.GaugeVec
 	control      *prometheus.CounterVec
 	faults       *prometheus.CounterVec
+	disk         *prometheus.GaugeVec
+	early        *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -28,5 +30,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		outbox:       telemetry.NewGauge(reg, telemetry.RecorderOutbox()),
 		control:      telemetry.NewCounter(reg, telemetry.RecorderControl()),
 		faults:       telemetry.NewCounter(reg, telemetry.RecorderFaults()),
+		disk:         telemetry.NewGauge(reg, telemetry.RecorderDiskUsed()),
+		early:        telemetry.NewCounter(reg, telemetry.RecorderDroppedEarly()),
 	}
 }

@@ -32,6 +32,7 @@ type Store interface {
 	PartitionStore
 	DirectiveStore
 	UsageStore
+	HistoryStore
 }
 
 // Deps are the things that a recorder uses and does not close.
@@ -57,6 +58,7 @@ type Service struct {
 	sweeper  *sweeper
 	janitor  *janitor
 	accounts *accountant
+	disk     *diskWatch // nil: nothing is watched
 }
 
 // New puts a recorder together; it starts nothing. The error is a name that cannot stand in
@@ -82,6 +84,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s.sweeper = &sweeper{store: deps.Store, log: s.log, metrics: s.metrics}
 	s.janitor = &janitor{store: deps.Store, snapshot: s.spreader.current, log: s.log}
 	s.accounts = &accountant{store: deps.Store, now: time.Now}
+	if cfg.DiskWatch != "" {
+		s.disk = &diskWatch{path: cfg.DiskWatch, author: "recorder " + cfg.Name, store: deps.Store, used: diskUsed, log: s.log, metrics: s.metrics}
+	}
 	s.health.Check("recorder "+cfg.Name+": nats", s.connected)
 	s.health.Check("recorder "+cfg.Name+": postgres", s.answered)
 	return s, nil
@@ -125,6 +130,9 @@ func (s *Service) Run(ctx context.Context) error {
 		tasks = append(tasks, s.task("region "+r.Name, streamsEvery, streamsRetry, streamsTimeout, func(ctx context.Context) error {
 			return s.deps.Bus.EnsureRegion(ctx, r.Name, r.Replicas)
 		}))
+	}
+	if s.disk != nil {
+		tasks = append(tasks, s.task("disk", diskEvery, diskEvery, diskTimeout, s.disk.look))
 	}
 	if s.cfg.Admin != "" {
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Admin)

@@ -185,8 +185,8 @@ func TestMaintainTakesTheRetentionOfThePolicy(t *testing.T) {
 	}
 	const day = 24 * time.Hour
 	want := []policy.Retention{
-		{Steps: 3 * day, Decisions: 30 * day, Sessions: 90 * day},
-		{Steps: day, Decisions: 2 * day, Sessions: 4 * day},
+		{Steps: 3 * day, Decisions: 30 * day, Sessions: 90 * day, Usage: 762 * day, Grants: 30 * day, Addresses: 30 * day},
+		{Steps: day, Decisions: 2 * day, Sessions: 4 * day, Usage: 762 * day, Grants: 30 * day, Addresses: 30 * day},
 	}
 	if !slices.Equal(store.kept, want) {
 		t.Errorf("kept %v, want %v", store.kept, want)

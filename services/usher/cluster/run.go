@@ -56,7 +56,11 @@ func (p *parts) run(ctx context.Context, l listeners, began time.Time) error {
 // services are the roles, in the order in which they may stop last to first: the edge stops
 // before the workers that it asks.
 func (p *parts) services(l listeners, known *pgstore.Known, grants *pgstore.Grants, subscribers *pgstore.Subscribers) ([]lifecycle.Task, error) {
-	rec, err := recorder.New(recorder.Config{Name: recorderName, Region: Region}, recorder.Deps{
+	cfg := recorder.Config{Name: recorderName, Region: Region}
+	if p.postgres != nil {
+		cfg.DiskWatch = p.Data.postgresDir()
+	}
+	rec, err := recorder.New(cfg, recorder.Deps{
 		Bus: p.conns[recorderName], Store: p.store, Telemetry: p.Telemetry, Health: p.health,
 	})
 	if err != nil {

@@ -41,6 +41,7 @@ type cli struct {
 	History  history  `cmd:"" help:"List decisions of a user, stream or address."`
 	Why      why      `cmd:"" help:"Say what happened to a stream, user or address lately."`
 	Explain  explain  `cmd:"" help:"Explain one decision step by step, or try out a question."`
+	Export   export   `cmd:"" help:"Write what was played, for billing and rights owners."`
 	Token    tokens   `cmd:"" help:"Make tokens, and say what is in one and who accepts it."`
 	DSN      dsn      `cmd:"" name:"dsn" help:"Print the Postgres connection string in use."`
 	Migrate  migrate  `cmd:"" help:"Bring a database to this version's schema."`

@@ -40,8 +40,11 @@ type (
 	edgeValidate struct{ edgeFile }
 	workRun      struct{ workFile }
 	workValidate struct{ workFile }
-	recRun       struct{ recFile }
-	recValidate  struct{ recFile }
+	recRun       struct {
+		recFile
+		DiskWatch string `help:"Path on the volume of Postgres's data: when it is 80 % full, the oldest history goes early. In place of disk_watch in the file." type:"path" placeholder:"PATH"`
+	}
+	recValidate struct{ recFile }
 )
 
 // Run runs an edge until a signal.
@@ -88,6 +91,9 @@ func (c recRun) Run(ctx context.Context, app App) error {
 	cfg, err := recorder.Load(c.Config)
 	if err != nil {
 		return err
+	}
+	if c.DiskWatch != "" {
+		cfg.DiskWatch = c.DiskWatch
 	}
 	return recorder.Main(ctx, cfg, app.Version)
 }

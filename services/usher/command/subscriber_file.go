@@ -92,7 +92,8 @@ func (c importCSV) open(app App) (io.ReadCloser, error) {
 }
 
 type usersExport struct {
-	CSV exportCSV `cmd:"" name:"csv" help:"Write subscribers as CSV, without tokens and passwords; import takes it again and leaves those as they are."`
+	User exportPerson `cmd:"" default:"withargs" help:"Write everything that is known of a user as one JSON document (the default)."`
+	CSV  exportCSV    `cmd:"" name:"csv" help:"Write subscribers as CSV, without tokens and passwords; import takes it again and leaves those as they are."`
 }
 
 type exportCSV struct {

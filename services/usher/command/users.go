@@ -22,7 +22,8 @@ type users struct {
 	Remove   usersRemove   `cmd:"" help:"Remove an own subscriber and end his sessions."`
 	Import   usersImport   `cmd:"" help:"Add and change own subscribers from a file."`
 	Playlist usersPlaylist `cmd:"" help:"Write a subscriber's playlist (M3U)."`
-	Export   usersExport   `cmd:"" help:"Write own subscribers to a file, without their secrets."`
+	Export   usersExport   `cmd:"" help:"Write everything that is known of a user, or own subscribers as CSV."`
+	Forget   usersForget   `cmd:"" help:"Take a user out of everything that is kept of him."`
 	Block    usersBlock    `cmd:"" help:"Keep a user out for good: his sessions end, and what middlewares granted to him."`
 	Unblock  usersUnblock  `cmd:"" help:"Let a blocked user in again."`
 }

@@ -29,6 +29,7 @@ func run(args []string) error {
 	}
 	flags := flag.NewFlagSet("usher-recorder [validate]", flag.ExitOnError)
 	path := flags.String("config", "/etc/usher/recorder.yaml", "the recorder's configuration `file`")
+	disk := flags.String("disk-watch", "", "`path` on the volume of Postgres's data: when it is 80 % full, the oldest history goes early")
 	show := flags.Bool("version", false, "print the version and stop")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -43,6 +44,9 @@ func run(args []string) error {
 	cfg, err := recorder.Load(*path)
 	if err != nil || validate {
 		return err
+	}
+	if *disk != "" {
+		cfg.DiskWatch = *disk
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -12,6 +13,8 @@ import (
 	"os"
 	"strings"
 	"sync"
+
+	"golang.org/x/crypto/chacha20poly1305"
 )
 
 // ClusterKeySize is the size of the cluster's key in bytes.
@@ -89,4 +92,16 @@ func (k *Keyer) Fingerprint(token string) Key {
 		return Key{}
 	}
 	return k.Key("token", token)
+}
+
+// Sealer encrypts for a purpose under a key of its own that is made of the cluster's: what one process
+// of a cluster keeps in a file is read by it alone, and by nothing that has the file without the key.
+func (k *Keyer) Sealer(purpose string) (cipher.AEAD, error) {
+	h := k.pool.Get().(*hasher)
+	defer k.pool.Put(h)
+	h.mac.Reset()
+	h.mac.Write([]byte("sealer\x00" + purpose))
+	sum := h.mac.Sum(nil)
+	defer clear(sum)
+	return chacha20poly1305.NewX(sum)
 }

@@ -45,6 +45,10 @@ const (
 	Count = "count"
 	// Bad is how many of them could not be understood.
 	Bad = "bad"
+	// File is a path on the machine that says so.
+	File = "file"
+	// Age is how old something is, or how long ago it was.
+	Age = "age"
 	// Panic is the value of a recovered panic; Stack is where it came from.
 	Panic = "panic"
 	// Stack is a goroutine's stack.
@@ -446,6 +450,12 @@ func EdgeJournalBacklog() Metric {
 func EdgeLost() Metric {
 	return Metric{Name: "usher_edge_lost_total", Labels: []string{Kind},
 		Help: "What found no room in a bounded queue and was dropped, by kind."}
+}
+
+// EdgeStateFailing is 1 while the file beside the edge cannot be written.
+func EdgeStateFailing() Metric {
+	return Metric{Name: "usher_edge_state_failing",
+		Help: "1 while the file beside the edge cannot be written: a restart would forget what has changed."}
 }
 
 // EdgeCutOff is 1 while no tick of the control stream has come for 3 s.

@@ -34,6 +34,9 @@ type Config struct {
 	NATS NATS `yaml:"nats"`
 	// ClusterKey is the file with the cluster's key in base64.
 	ClusterKey string `yaml:"cluster_key"`
+	// State is the file in which the edge keeps what it needs after a restart: sessions, policy,
+	// bans, and what it could not report yet. "" for none. Each edge has one of its own.
+	State string `yaml:"state"`
 	// Sessions bounds the sessions that this edge remembers; 0 means one million.
 	Sessions int `yaml:"sessions"`
 }

@@ -36,30 +36,41 @@ var (
 // followPolicy takes in revisions of the policy until ctx ends.
 func (s *Service) followPolicy(ctx context.Context) error {
 	return s.feed.WatchProjection(ctx, s.cfg.Name, func(p *usherv1.Projection) {
-		v, err := compile(p, s.adapters)
-		if err != nil {
-			s.log.ErrorContext(ctx, "policy cannot be used, the one before stays in force",
-				slog.Int64(telemetry.Revision, p.GetRevision()), slog.Any(telemetry.Error, err))
+		if !s.usePolicy(ctx, p) {
 			return
 		}
-		old := s.view.Swap(v)
-		if old == nil {
-			close(s.viewed)
-		} else {
-			s.rejudge(old, v)
-		}
-		s.pollers.changed()
-		s.metrics.revision.WithLabelValues().Set(float64(v.revision))
-		s.log.InfoContext(ctx, "policy in force", slog.Int64(telemetry.Revision, v.revision),
-			slog.Int(telemetry.Count, len(v.nodes)))
+		s.log.InfoContext(ctx, "policy in force", slog.Int64(telemetry.Revision, p.GetRevision()), slog.Int(telemetry.Count, len(p.GetNodes())))
+		s.keeper.projection(p)
 	})
+}
+
+// usePolicy puts the edge's part of a policy in force; false if it cannot be used.
+func (s *Service) usePolicy(ctx context.Context, p *usherv1.Projection) bool {
+	v, err := compile(p, s.adapters)
+	if err != nil {
+		s.log.ErrorContext(ctx, "policy cannot be used, the one before stays in force",
+			slog.Int64(telemetry.Revision, p.GetRevision()), slog.Any(telemetry.Error, err))
+		return false
+	}
+	if old := s.view.Swap(v); old == nil {
+		close(s.viewed)
+	} else {
+		s.rejudge(old, v)
+	}
+	s.pollers.changed()
+	s.metrics.revision.WithLabelValues().Set(float64(v.revision))
+	return true
 }
 
 // followControl takes in kills, evictions, zaps, bans and overrides until ctx ends.
 func (s *Service) followControl(ctx context.Context) error {
 	return s.feed.FollowControl(ctx,
 		func(_ uint64, m *usherv1.Control) { s.control(m) },
-		func(uint64, time.Time) { s.lastTick.Store(int64(s.now())) })
+		func(uint64, time.Time) {
+			if s.lastTick.Swap(int64(s.now())) == 0 {
+				close(s.ticked)
+			}
+		})
 }
 
 // control applies one message. Applying it twice changes nothing.
@@ -82,6 +93,9 @@ func (s *Service) control(m *usherv1.Control) {
 			session: id, reason: reason, realm: m.GetRealm(), user: m.GetUser(), stream: m.GetStream(), device: m.GetDevice(),
 			until: now.add(max(left, 0)), keep: now.add(tombstone),
 		})
+		if left > 0 {
+			s.keeper.order(m)
+		}
 	}
 	if p := s.pollers.of(m.GetNode()); p != nil && forced(reason) && s.table.get(k) == nil {
 		nudge(p.wake) // it may play there without being known here: its list tells
@@ -101,6 +115,7 @@ func (s *Service) end(k access.Key, id uuid.UUID, reason access.CloseReason, now
 	}
 	if reason == access.CloseZapped {
 		ses.zapped.CompareAndSwap(0, int64(now))
+		s.keeper.forget(k) // its last requests are not worth a file's memory
 		return
 	}
 	if reason == access.CloseBanned || reason == access.CloseOverridden {
@@ -139,7 +154,7 @@ func (s *Service) Ready() error {
 		return errDrained
 	case s.view.Load() == nil:
 		return errNoView
-	case s.lastTick.Load() == 0:
+	case s.lastTick.Load() == 0 && !s.recalled:
 		return errNoTick
 	}
 	return nil

@@ -284,6 +284,7 @@ func (s *Service) keep(q *question, ses *session, g *grant) *session {
 	if ses != nil && ses.grant.Load().session == g.session && ses.zapped.Load() == 0 {
 		ses.silence.Store(silence)
 		ses.grant.Store(g)
+		ses.kept.Store(false)
 		ses.sign(now)
 		return ses
 	}
@@ -297,14 +298,7 @@ func (s *Service) keep(q *question, ses *session, g *grant) *session {
 	if q.node.Control != nil {
 		own = q.CallerSession
 	}
-	n.opening = strings.Join([]string{q.Path, q.Query, own}, "") // one copy for all; + would keep the header block where others are empty
-	n.pathEnd = uint32(len(q.Path))
-	n.queryEnd = n.pathEnd + uint32(len(q.Query))
-	if at := strings.Index(n.query(), q.Token); at >= 0 {
-		n.token = n.query()[at : at+len(q.Token)]
-	} else {
-		n.token = strings.Clone(q.Token)
-	}
+	n.open(q.Path, q.Query, own, q.Token)
 	n.trail = trailOf(s.keyer, q)
 	n.silence.Store(silence)
 	n.grant.Store(g)

@@ -51,6 +51,9 @@ func (s *Service) clock() time.Time {
 // sessions at once.
 func (s *Service) direct(m *usherv1.Control) {
 	d, revoked, changed, err := s.book.Apply(m, s.clock())
+	if changed {
+		s.keeper.order(m)
+	}
 	switch {
 	case err != nil:
 		s.log.Error("ban or override cannot be used", slog.Any(telemetry.Error, err))

@@ -65,6 +65,7 @@ type Service struct {
 	feed    Feed
 	journal *journal
 
+	keeper *keeper
 	view   atomic.Pointer[view] // nil until the policy has arrived
 	viewed chan struct{}        // closed when it has
 
@@ -84,9 +85,12 @@ type Service struct {
 	playlists *playlists
 	pollers   *pollers
 
-	start       time.Time    // of the monotonic clock
-	lastTick    atomic.Int64 // instant of the control stream's last tick
-	clockOffset atomic.Int64 // worker's clock less ours in ms, 0 while they agree
+	start       time.Time     // of the monotonic clock
+	began       instant       // when it was made
+	recalled    bool          // it goes on with sessions of before a restart; set before Run serves
+	ticked      chan struct{} // closed at the control stream's first tick
+	lastTick    atomic.Int64  // instant of the control stream's last tick
+	clockOffset atomic.Int64  // worker's clock less ours in ms, 0 while they agree
 	draining    atomic.Bool
 }
 
@@ -123,6 +127,7 @@ func build(cfg Config, deps Deps, w wires) *Service {
 		metrics:  newMetrics(deps.Telemetry.Registry),
 		adapters: adapters(),
 		decider:  w.decider, seats: w.seats, feed: w.feed,
+		keeper: new(keeper), ticked: make(chan struct{}),
 		viewed: make(chan struct{}), regions: newRegions(cfg.Region, cfg.Ask),
 		table: newTable(cfg.Sessions), denials: newDenials(), abandoned: newAbandoned(), flights: newFlights(),
 		bars: newBars(), book: directive.NewBook(), purging: newPurging(), culprits: newCulprits(), refusals: newRefusals(), tallies: newTallies(),
@@ -130,6 +135,7 @@ func build(cfg Config, deps Deps, w wires) *Service {
 		// A monotonic clock that never shows 0, which stands for "never".
 		start: time.Now().Add(-cutOff - time.Second),
 	}
+	s.began = s.now()
 	s.journal = newJournal(w.journal, s.log)
 	if deps.Health != nil {
 		deps.Health.Check("edge "+cfg.Name, s.Ready)
@@ -142,7 +148,14 @@ func (s *Service) now() instant { return instant(time.Since(s.start)) }
 
 // Run serves until ctx ends. Then it answers what was asked, tells the last signs of
 // life and reports what is in its journal; sessions are not closed.
-func (s *Service) Run(ctx context.Context) error {
+func (s *Service) Run(ctx context.Context) (err error) {
+	if err := s.openKeeper(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.closeKeeper()) }()
+	if err := s.recall(ctx); err != nil {
+		return fmt.Errorf("edge: reading %s: %w", s.cfg.State, err)
+	}
 	l := s.listener
 	if l == nil {
 		var err error
@@ -153,6 +166,7 @@ func (s *Service) Run(ctx context.Context) error {
 	// Stopped from the last to the first: what answers before what reports.
 	return lifecycle.Run(ctx, s.log,
 		lifecycle.Task{Name: "journal", Run: s.journal.run},
+		lifecycle.Task{Name: "keep", Run: s.keepOn},
 		lifecycle.Task{Name: "nodes", Run: s.poll},
 		lifecycle.Task{Name: "directives", Run: s.purge},
 		lifecycle.Task{Name: "control", Run: s.followControl},

@@ -3,7 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
-	"hash/maphash"
+	"hash/fnv"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -12,6 +12,7 @@ import (
 	"usher.internal/libs/bus"
 	"usher.internal/libs/telemetry"
 	"usher.internal/schemas/proto/usherv1"
+	"usher.internal/services/edge/internal/keep"
 )
 
 const (
@@ -24,6 +25,10 @@ const (
 	putTimeout = 5 * time.Second
 	// drainTime is what a stop waits for entries that were not reported yet.
 	drainTime = 5 * time.Second
+	// diskTimeout is for an attempt where an entry may wait on disk: it is safe there sooner.
+	diskTimeout = time.Second
+	// diskBatch entries are read from disk at once.
+	diskBatch = 128
 )
 
 // Journal reports what the edge decided by itself, acknowledged when it is stored.
@@ -31,12 +36,13 @@ type Journal interface {
 	Put(ctx context.Context, kind string, e *usherv1.JournalEntry) error
 }
 
-// journal is the bounded queue before the Journal.
+// journal is the bounded queue before the Journal. While that takes nothing, entries wait in the
+// file beside the edge, if it has one.
 type journal struct {
 	out     Journal
 	log     *slog.Logger
-	seed    maphash.Seed
 	lanes   [lanes]chan *usherv1.JournalEntry
+	disk    [lanes]*keep.Queue // nil without a file
 	waiting atomic.Int64
 	dropped atomic.Int64
 	// retry is how long to wait after a failed attempt.
@@ -44,7 +50,7 @@ type journal struct {
 }
 
 func newJournal(out Journal, log *slog.Logger) *journal {
-	j := &journal{out: out, log: log, seed: maphash.MakeSeed(), retry: 250 * time.Millisecond}
+	j := &journal{out: out, log: log, retry: 250 * time.Millisecond}
 	for i := range j.lanes {
 		j.lanes[i] = make(chan *usherv1.JournalEntry, laneDepth)
 	}
@@ -53,7 +59,7 @@ func newJournal(out Journal, log *slog.Logger) *journal {
 
 // add queues an entry and never waits; false means that there was no room for it.
 func (j *journal) add(e *usherv1.JournalEntry) bool {
-	lane := j.lanes[maphash.Bytes(j.seed, rowOf(e))%lanes]
+	lane := j.lanes[laneOf(e)]
 	j.waiting.Add(1)
 	select {
 	case lane <- e:
@@ -63,6 +69,13 @@ func (j *journal) add(e *usherv1.JournalEntry) bool {
 		j.dropped.Add(1)
 		return false
 	}
+}
+
+// laneOf is the same after a restart: what waits on disk comes first there too.
+func laneOf(e *usherv1.JournalEntry) int {
+	h := fnv.New32a()
+	_, _ = h.Write(rowOf(e)) // never fails
+	return int(h.Sum32() % lanes)
 }
 
 func rowOf(e *usherv1.JournalEntry) []byte {
@@ -92,7 +105,11 @@ func (j *journal) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(drainTime, cancel) })
 	defer stop()
 	var wg sync.WaitGroup
-	for _, lane := range j.lanes {
+	for i, lane := range j.lanes {
+		if j.disk[i] != nil {
+			wg.Go(func() { j.reportKept(ctx, drain, lane, j.disk[i]) })
+			continue
+		}
 		wg.Go(func() { j.report(ctx, drain, lane) })
 	}
 	wg.Wait()
@@ -128,25 +145,31 @@ func (j *journal) report(ctx, drain context.Context, lane <-chan *usherv1.Journa
 // put tries until the entry is stored; false means that the time for it is over.
 func (j *journal) put(ctx context.Context, e *usherv1.JournalEntry) bool {
 	for ctx.Err() == nil {
-		once, cancel := context.WithTimeout(ctx, putTimeout)
-		err := j.out.Put(once, kindOf(e), e)
-		cancel()
-		if err == nil {
-			j.waiting.Add(-1)
+		if j.once(ctx, e, putTimeout) == nil {
 			return true
 		}
-		if errors.Is(err, bus.ErrMalformed) {
-			// It will never be stored, and must not hold up what comes after it.
-			j.log.ErrorContext(ctx, "journal entry dropped", slog.Any(telemetry.Error, err))
-			j.waiting.Add(-1)
-			j.dropped.Add(1)
-			return true
-		}
-		j.log.DebugContext(ctx, "reporting a journal entry", slog.Any(telemetry.Error, err))
 		select {
 		case <-ctx.Done():
 		case <-time.After(j.retry):
 		}
 	}
 	return false
+}
+
+// once makes one attempt. What can never be stored is done with too: it must not hold up
+// what comes after it.
+func (j *journal) once(ctx context.Context, e *usherv1.JournalEntry, d time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	err := j.out.Put(ctx, kindOf(e), e)
+	switch {
+	case errors.Is(err, bus.ErrMalformed):
+		j.log.ErrorContext(ctx, "journal entry dropped", slog.Any(telemetry.Error, err))
+		j.dropped.Add(1)
+	case err != nil:
+		j.log.DebugContext(ctx, "reporting a journal entry", slog.Any(telemetry.Error, err))
+		return err
+	}
+	j.waiting.Add(-1)
+	return nil
 }

@@ -25,6 +25,7 @@ type metrics struct {
 	unsent    *prometheus.GaugeVec
 	backlog   *prometheus.GaugeVec
 	lost      *prometheus.CounterVec
+	keeping   *prometheus.GaugeVec
 	cut       *prometheus.GaugeVec
 	revision  *prometheus.GaugeVec
 	polls     *prometheus.CounterVec
@@ -50,6 +51,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		unsent:    telemetry.NewGauge(reg, telemetry.EdgeSeatsWaiting()),
 		backlog:   telemetry.NewGauge(reg, telemetry.EdgeJournalBacklog()),
 		lost:      telemetry.NewCounter(reg, telemetry.EdgeLost()),
+		keeping:   telemetry.NewGauge(reg, telemetry.EdgeStateFailing()),
 		cut:       telemetry.NewGauge(reg, telemetry.EdgeCutOff()),
 		revision:  telemetry.NewGauge(reg, telemetry.EdgePolicyRevision()),
 		polls:     telemetry.NewCounter(reg, telemetry.EdgePolls()),
@@ -103,4 +105,13 @@ func (m *metrics) swept(w *sweeper, now instant) {
 	}
 	m.lag.WithLabelValues().Set(lag)
 	m.cut.WithLabelValues().Set(cut)
+}
+
+// keepFault says whether the file beside the edge can be written.
+func (m *metrics) keepFault(failing bool) {
+	v := 0.0
+	if failing {
+		v = 1
+	}
+	m.keeping.WithLabelValues().Set(v)
 }

@@ -99,6 +99,7 @@ func (s *Service) answer(r *http.Request, a caller.Adapter, name string, q *ques
 	peer := peerOf(r.RemoteAddr)
 	q.Node = access.Clean(name, access.MaxName)
 	q.deadline = q.asked.Add(a.Budget() - answerTime)
+	s.settle(q.deadline)
 	if q.view = s.waitView(q.deadline); q.view == nil {
 		return s.refuse(ctx, q, peer, access.Unavailable,
 			access.Step{Name: "policy", Result: "missing", Text: "the edge has not received the policy yet"})

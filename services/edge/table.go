@@ -3,6 +3,7 @@ package edge
 import (
 	"crypto/subtle"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,10 @@ type session struct {
 	rechecks          bool // the caller asks again by itself, seldom
 	// doubted says that it was zapped because its device was believed to have left it.
 	doubted atomic.Bool
-	born    instant
+	// kept says that the file beside the edge has its grant. What is added to a session belongs into
+	// kept.go too.
+	kept atomic.Bool
+	born instant
 
 	silence  atomic.Int64 // a duration: how long it may show no life
 	grant    atomic.Pointer[grant]
@@ -76,6 +80,18 @@ type grant struct {
 	// confirmed is when a worker said so last; grace counts from there.
 	confirmed   instant
 	unaccounted bool
+}
+
+// open sets what a new session was opened by: one copy of all of it.
+func (s *session) open(path, query, caller, token string) {
+	s.opening = strings.Join([]string{path, query, caller}, "") // + would keep the header block where others are empty
+	s.pathEnd = uint32(len(path))
+	s.queryEnd = s.pathEnd + uint32(len(query))
+	if at := strings.Index(s.query(), token); at >= 0 {
+		s.token = s.query()[at : at+len(token)]
+	} else {
+		s.token = strings.Clone(token)
+	}
 }
 
 func (s *session) path() string  { return s.opening[:s.pathEnd] }
@@ -137,6 +153,9 @@ type table struct {
 	count  atomic.Int64
 	shards [shardCount]shard
 	trails [shardCount]trailShard
+	// gone is told of each key that holds nothing any more, nil if nobody is. It is called
+	// under a shard's lock.
+	gone func(access.Key)
 }
 
 // shard guards its map. Its lock may be held when a trail's lock is taken, never
@@ -217,6 +236,9 @@ func (t *table) remove(s *session) bool {
 	delete(sh.sessions, s.key)
 	t.count.Add(-1)
 	t.unlink(s)
+	if t.gone != nil {
+		t.gone(s.key)
+	}
 	return true
 }
 

@@ -37,8 +37,9 @@ type KeptSession struct {
 	Rechecks      bool                   `protobuf:"varint,11,opt,name=rechecks,proto3" json:"rechecks,omitempty"`
 	SilenceMs     int64                  `protobuf:"varint,12,opt,name=silence_ms,json=silenceMs,proto3" json:"silence_ms,omitempty"`
 	BornUnixMs    int64                  `protobuf:"varint,13,opt,name=born_unix_ms,json=bornUnixMs,proto3" json:"born_unix_ms,omitempty"`
-	ZappedUnixMs  int64                  `protobuf:"varint,14,opt,name=zapped_unix_ms,json=zappedUnixMs,proto3" json:"zapped_unix_ms,omitempty"` // 0: not zapped
 	Requests      int64                  `protobuf:"varint,15,opt,name=requests,proto3" json:"requests,omitempty"`
+	CallerSession string                 `protobuf:"bytes,14,opt,name=caller_session,json=callerSession,proto3" json:"caller_session,omitempty"` // the caller's own id, where its node has a control API
+	AskedUnixMs   int64                  `protobuf:"varint,16,opt,name=asked_unix_ms,json=askedUnixMs,proto3" json:"asked_unix_ms,omitempty"`    // the last question
 	Grant         *KeptGrant             `protobuf:"bytes,20,opt,name=grant,proto3" json:"grant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -165,16 +166,23 @@ func (x *KeptSession) GetBornUnixMs() int64 {
 	return 0
 }
 
-func (x *KeptSession) GetZappedUnixMs() int64 {
+func (x *KeptSession) GetRequests() int64 {
 	if x != nil {
-		return x.ZappedUnixMs
+		return x.Requests
 	}
 	return 0
 }
 
-func (x *KeptSession) GetRequests() int64 {
+func (x *KeptSession) GetCallerSession() string {
 	if x != nil {
-		return x.Requests
+		return x.CallerSession
+	}
+	return ""
+}
+
+func (x *KeptSession) GetAskedUnixMs() int64 {
+	if x != nil {
+		return x.AskedUnixMs
 	}
 	return 0
 }
@@ -323,7 +331,7 @@ var File_usher_v1_keep_proto protoreflect.FileDescriptor
 
 const file_usher_v1_keep_proto_rawDesc = "" +
 	"\n" +
-	"\x13usher/v1/keep.proto\x12\busher.v1\"\xc6\x03\n" +
+	"\x13usher/v1/keep.proto\x12\busher.v1\"\xeb\x03\n" +
 	"\vKeptSession\x12\x1c\n" +
 	"\n" +
 	"at_unix_ms\x18\x01 \x01(\x03R\batUnixMs\x12\x14\n" +
@@ -342,9 +350,10 @@ const file_usher_v1_keep_proto_rawDesc = "" +
 	"\n" +
 	"silence_ms\x18\f \x01(\x03R\tsilenceMs\x12 \n" +
 	"\fborn_unix_ms\x18\r \x01(\x03R\n" +
-	"bornUnixMs\x12$\n" +
-	"\x0ezapped_unix_ms\x18\x0e \x01(\x03R\fzappedUnixMs\x12\x1a\n" +
-	"\brequests\x18\x0f \x01(\x03R\brequests\x12)\n" +
+	"bornUnixMs\x12\x1a\n" +
+	"\brequests\x18\x0f \x01(\x03R\brequests\x12%\n" +
+	"\x0ecaller_session\x18\x0e \x01(\tR\rcallerSession\x12\"\n" +
+	"\rasked_unix_ms\x18\x10 \x01(\x03R\vaskedUnixMs\x12)\n" +
 	"\x05grant\x18\x14 \x01(\v2\x13.usher.v1.KeptGrantR\x05grant\"\xdd\x02\n" +
 	"\tKeptGrant\x12\x1d\n" +
 	"\n" +

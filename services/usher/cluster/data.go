@@ -27,6 +27,7 @@ var ErrNoData = errors.New("no cluster was started here yet")
 //	nats.token     what processes on other machines show to NATS (0600)
 //	postgres.dsn   the connection string in use, if one was given (0600)
 //	policy.yaml    the policy, where no other file was given
+//	edge.state     what the edge needs after a restart (0600)
 //	geoip/         databases of countries, if somebody put them there
 //	secrets/       the example's token secret
 //	nats/ postgres/  what the embedded servers store
@@ -44,6 +45,7 @@ func (d Data) PolicyFile() string { return filepath.Join(string(d), "policy.yaml
 // GeoIPDir is where country databases are looked for unless another place is given.
 func (d Data) GeoIPDir() string { return filepath.Join(string(d), "geoip") }
 
+func (d Data) stateFile() string   { return filepath.Join(string(d), "edge.state") }
 func (d Data) dsnFile() string     { return filepath.Join(string(d), "postgres.dsn") }
 func (d Data) natsDir() string     { return filepath.Join(string(d), "nats") }
 func (d Data) postgresDir() string { return filepath.Join(string(d), "postgres") }

@@ -80,7 +80,7 @@ func (p *parts) services(l listeners, known *pgstore.Known, grants *pgstore.Gran
 		}
 		tasks = append(tasks, lifecycle.Task{Name: name, Run: w.Run})
 	}
-	e, err := edge.New(edge.Config{Name: edgeName, Region: Region}, edge.Deps{
+	e, err := edge.New(edge.Config{Name: edgeName, Region: Region, State: p.Data.stateFile()}, edge.Deps{
 		Bus: p.conns[edgeName], Keyer: p.keyer, Telemetry: p.Telemetry, Listener: l.http, Health: p.health,
 	})
 	if err != nil {

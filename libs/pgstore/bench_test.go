@@ -16,7 +16,16 @@ import (
 
 // BenchmarkApply is set-based admission with its audit rows, alone: new sessions of random users with limit 3, four
 // calls in flight.
-func BenchmarkApply(b *testing.B) {
+func BenchmarkApply(b *testing.B) { benchmarkApply(b, func(*admission.Open) {}) }
+
+// BenchmarkApplyLists is the same with three limits each: of the user, his device and his line.
+func BenchmarkApplyLists(b *testing.B) {
+	benchmarkApply(b, func(o *admission.Open) {
+		limited(access.RefuseNew, 3, "device of "+o.User+o.Device, "line of "+o.User)(o)
+	})
+}
+
+func benchmarkApply(b *testing.B, change func(*admission.Open)) {
 	for _, batch := range []int{1, 16, 64, 256} {
 		b.Run(fmt.Sprint("batch ", batch), func(b *testing.B) {
 			h := newHarness(b)
@@ -28,7 +37,7 @@ func BenchmarkApply(b *testing.B) {
 						items := make([]admission.Item, batch)
 						for i := range items {
 							v := admissiontest.Viewer{User: fmt.Sprint("u", rand.IntN(100000)), Device: fmt.Sprint("d", rand.IntN(1000)), Limit: 3, Mode: access.RefuseNew}
-							items[i] = v.Open(fmt.Sprint("s", rand.IntN(100)))
+							items[i] = v.Open(fmt.Sprint("s", rand.IntN(100)), change)
 						}
 						if _, err := h.Apply(context.Background(), items); err != nil {
 							b.Error(err)

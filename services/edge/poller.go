@@ -56,6 +56,10 @@ type poller struct {
 	state string
 	// before is when the last list was begun, if it was whole; 0 if not.
 	before instant
+	// shown are the sessions of the last list, kept while all seats of the node are to be compared with
+	// its lists; compared is when that was done last, 0 for never.
+	shown    map[access.Key]struct{}
+	compared instant
 	// proven says that a session that the node asked about has been on its list: the ids are the same.
 	proven bool
 }
@@ -118,12 +122,15 @@ func (p *poller) list(ctx context.Context) {
 	once, cancel := context.WithTimeout(ctx, maxListTime)
 	defer cancel()
 	r := &reading{p: p, node: p.node.Load(), begin: p.s.now()}
+	if p.compared == 0 || r.begin.since(p.compared) >= compareEvery {
+		r.shown = make(map[access.Key]struct{})
+	}
 	sum, err := p.server.List(once, r.take)
 	if ctx.Err() != nil {
 		return
 	}
 	if err != nil {
-		p.before = 0
+		p.before, p.shown = 0, nil
 		p.kicks.unlisted(p.s.now())
 		p.s.metrics.polls.WithLabelValues(r.node.Caller, "failed").Inc()
 		p.becomes(ctx, controlFails, err)
@@ -136,6 +143,7 @@ func (p *poller) list(ctx context.Context) {
 	}
 	p.kicks.confirm(r.begin, p.s.now(), func(k *kick, result string) { p.kicked(ctx, k, result, nil) })
 	p.alarm(ctx, p.strays.turn(r.begin))
+	p.compare(ctx, r)
 	p.before = r.begin
 	if p.proven {
 		p.becomes(ctx, controlWorks, nil)
@@ -177,7 +185,8 @@ type reading struct {
 	p     *poller
 	node  *caller.Node
 	begin instant
-	mine  int // sessions on it that this edge knows
+	mine  int                     // sessions on it that this edge knows
+	shown map[access.Key]struct{} // nil: nobody needs them
 }
 
 // take acts on one row of the list.
@@ -185,6 +194,9 @@ func (r *reading) take(v *control.Session) {
 	s, now := r.p.s, r.p.s.now()
 	k := s.keyer.Key("caller session", r.node.Name, v.ID)
 	ses := s.table.get(k)
+	if r.shown != nil && !v.Ended {
+		r.shown[k] = struct{}{}
+	}
 	switch {
 	case ses == nil && v.Ended:
 		return // its node said so, or will, in its events

@@ -13,6 +13,7 @@ import (
 // Sessions finds the sessions that nodes speak of and their edges do not know; *pgstore.Store is one.
 type Sessions interface {
 	SessionsByKey(ctx context.Context, signs []pgstore.KeySign) ([]*pgstore.KeyedSession, error)
+	NodeSeats(ctx context.Context, node string, age time.Duration) ([]pgstore.NodeSeat, error)
 }
 
 // keyed are the signs by key of one message, those of foreign nodes left out.

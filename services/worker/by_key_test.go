@@ -16,7 +16,12 @@ import (
 type fakeSessions struct {
 	by    map[[16]byte]*pgstore.KeyedSession
 	asked []pgstore.KeySign
+	seats []pgstore.NodeSeat
 	err   error
+}
+
+func (f *fakeSessions) NodeSeats(context.Context, string, time.Duration) ([]pgstore.NodeSeat, error) {
+	return f.seats, f.err
 }
 
 func (f *fakeSessions) SessionsByKey(_ context.Context, signs []pgstore.KeySign) ([]*pgstore.KeyedSession, error) {

@@ -54,6 +54,11 @@ func (k *keeper) renew(ctx context.Context, edge string, m *usherv1.SeatsRequest
 	items, by := k.items(edge, m, began)
 	reply = &usherv1.SeatsReply{Ok: true}
 	found, from, err := k.find(ctx, edge, by, reply)
+	if l := m.GetList(); l != nil && err == nil {
+		if err = k.free(ctx, edge, l, began, reply); err != nil {
+			k.log.DebugContext(ctx, "a node's list was not compared", slog.String(telemetry.Edge, edge), slog.Any(telemetry.Error, err))
+		}
+	}
 	var results []admission.Result
 	if first := len(items); err == nil && first+len(found) > 0 {
 		items = append(items, found...)

@@ -26,6 +26,7 @@ type SeatsRequest struct {
 	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
 	Edge          string                 `protobuf:"bytes,2,opt,name=edge,proto3" json:"edge,omitempty"`
 	Signs         []*SeatSign            `protobuf:"bytes,3,rep,name=signs,proto3" json:"signs,omitempty"`
+	List          *NodeList              `protobuf:"bytes,45,opt,name=list,proto3" json:"list,omitempty"` // absent: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -81,6 +82,75 @@ func (x *SeatsRequest) GetSigns() []*SeatSign {
 	return nil
 }
 
+func (x *SeatsRequest) GetList() *NodeList {
+	if x != nil {
+		return x.List
+	}
+	return nil
+}
+
+// NodeList is all that plays at a node, by two whole lists of its control API in a row. Seats of the
+// node that it does not show, and that showed no life since, are given back.
+type NodeList struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Keys          [][]byte               `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`                 // session keys
+	AgeMs         int64                  `protobuf:"varint,3,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // how long ago the first of the two was begun
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeList) Reset() {
+	*x = NodeList{}
+	mi := &file_usher_v1_seats_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeList) ProtoMessage() {}
+
+func (x *NodeList) ProtoReflect() protoreflect.Message {
+	mi := &file_usher_v1_seats_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeList.ProtoReflect.Descriptor instead.
+func (*NodeList) Descriptor() ([]byte, []int) {
+	return file_usher_v1_seats_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *NodeList) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeList) GetKeys() [][]byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *NodeList) GetAgeMs() int64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return 0
+}
+
 // SeatSign is the last sign of life of one session at this edge.
 type SeatSign struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -102,7 +172,7 @@ type SeatSign struct {
 
 func (x *SeatSign) Reset() {
 	*x = SeatSign{}
-	mi := &file_usher_v1_seats_proto_msgTypes[1]
+	mi := &file_usher_v1_seats_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -114,7 +184,7 @@ func (x *SeatSign) String() string {
 func (*SeatSign) ProtoMessage() {}
 
 func (x *SeatSign) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_seats_proto_msgTypes[1]
+	mi := &file_usher_v1_seats_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -127,7 +197,7 @@ func (x *SeatSign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeatSign.ProtoReflect.Descriptor instead.
 func (*SeatSign) Descriptor() ([]byte, []int) {
-	return file_usher_v1_seats_proto_rawDescGZIP(), []int{1}
+	return file_usher_v1_seats_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SeatSign) GetSessionId() []byte {
@@ -205,13 +275,14 @@ type SeatsReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ok            bool                   `protobuf:"varint,1,opt,name=ok,proto3" json:"ok,omitempty"` // false: the ledger is away, send it again
 	Ended         []*SeatEnd             `protobuf:"bytes,2,rep,name=ended,proto3" json:"ended,omitempty"`
+	Absent        int32                  `protobuf:"varint,45,opt,name=absent,proto3" json:"absent,omitempty"` // seats that a list gave back; there may be more where it is not 0
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SeatsReply) Reset() {
 	*x = SeatsReply{}
-	mi := &file_usher_v1_seats_proto_msgTypes[2]
+	mi := &file_usher_v1_seats_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -223,7 +294,7 @@ func (x *SeatsReply) String() string {
 func (*SeatsReply) ProtoMessage() {}
 
 func (x *SeatsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_seats_proto_msgTypes[2]
+	mi := &file_usher_v1_seats_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -236,7 +307,7 @@ func (x *SeatsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeatsReply.ProtoReflect.Descriptor instead.
 func (*SeatsReply) Descriptor() ([]byte, []int) {
-	return file_usher_v1_seats_proto_rawDescGZIP(), []int{2}
+	return file_usher_v1_seats_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SeatsReply) GetOk() bool {
@@ -253,6 +324,13 @@ func (x *SeatsReply) GetEnded() []*SeatEnd {
 	return nil
 }
 
+func (x *SeatsReply) GetAbsent() int32 {
+	if x != nil {
+		return x.Absent
+	}
+	return 0
+}
+
 type SeatEnd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SessionId     []byte                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
@@ -265,7 +343,7 @@ type SeatEnd struct {
 
 func (x *SeatEnd) Reset() {
 	*x = SeatEnd{}
-	mi := &file_usher_v1_seats_proto_msgTypes[3]
+	mi := &file_usher_v1_seats_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -277,7 +355,7 @@ func (x *SeatEnd) String() string {
 func (*SeatEnd) ProtoMessage() {}
 
 func (x *SeatEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_seats_proto_msgTypes[3]
+	mi := &file_usher_v1_seats_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -290,7 +368,7 @@ func (x *SeatEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeatEnd.ProtoReflect.Descriptor instead.
 func (*SeatEnd) Descriptor() ([]byte, []int) {
-	return file_usher_v1_seats_proto_rawDescGZIP(), []int{3}
+	return file_usher_v1_seats_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SeatEnd) GetSessionId() []byte {
@@ -325,11 +403,16 @@ var File_usher_v1_seats_proto protoreflect.FileDescriptor
 
 const file_usher_v1_seats_proto_rawDesc = "" +
 	"\n" +
-	"\x14usher/v1/seats.proto\x12\busher.v1\"d\n" +
+	"\x14usher/v1/seats.proto\x12\busher.v1\"\x8c\x01\n" +
 	"\fSeatsRequest\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
 	"\x04edge\x18\x02 \x01(\tR\x04edge\x12(\n" +
-	"\x05signs\x18\x03 \x03(\v2\x12.usher.v1.SeatSignR\x05signs\"\x98\x02\n" +
+	"\x05signs\x18\x03 \x03(\v2\x12.usher.v1.SeatSignR\x05signs\x12&\n" +
+	"\x04list\x18- \x01(\v2\x12.usher.v1.NodeListR\x04list\"I\n" +
+	"\bNodeList\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04keys\x18\x02 \x03(\fR\x04keys\x12\x15\n" +
+	"\x06age_ms\x18\x03 \x01(\x03R\x05ageMs\"\x98\x02\n" +
 	"\bSeatSign\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\fR\tsessionId\x12\x15\n" +
@@ -343,11 +426,12 @@ const file_usher_v1_seats_proto_rawDesc = "" +
 	"sessionKey\x12\x1d\n" +
 	"\n" +
 	"ids_return\x183 \x01(\bR\tidsReturn\x12\"\n" +
-	"\ropened_age_ms\x184 \x01(\x03R\vopenedAgeMs\"E\n" +
+	"\ropened_age_ms\x184 \x01(\x03R\vopenedAgeMs\"]\n" +
 	"\n" +
 	"SeatsReply\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12'\n" +
-	"\x05ended\x18\x02 \x03(\v2\x11.usher.v1.SeatEndR\x05ended\"u\n" +
+	"\x05ended\x18\x02 \x03(\v2\x11.usher.v1.SeatEndR\x05ended\x12\x16\n" +
+	"\x06absent\x18- \x01(\x05R\x06absent\"u\n" +
 	"\aSeatEnd\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\fR\tsessionId\x12\x16\n" +
@@ -368,21 +452,23 @@ func file_usher_v1_seats_proto_rawDescGZIP() []byte {
 	return file_usher_v1_seats_proto_rawDescData
 }
 
-var file_usher_v1_seats_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_usher_v1_seats_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_usher_v1_seats_proto_goTypes = []any{
 	(*SeatsRequest)(nil), // 0: usher.v1.SeatsRequest
-	(*SeatSign)(nil),     // 1: usher.v1.SeatSign
-	(*SeatsReply)(nil),   // 2: usher.v1.SeatsReply
-	(*SeatEnd)(nil),      // 3: usher.v1.SeatEnd
+	(*NodeList)(nil),     // 1: usher.v1.NodeList
+	(*SeatSign)(nil),     // 2: usher.v1.SeatSign
+	(*SeatsReply)(nil),   // 3: usher.v1.SeatsReply
+	(*SeatEnd)(nil),      // 4: usher.v1.SeatEnd
 }
 var file_usher_v1_seats_proto_depIdxs = []int32{
-	1, // 0: usher.v1.SeatsRequest.signs:type_name -> usher.v1.SeatSign
-	3, // 1: usher.v1.SeatsReply.ended:type_name -> usher.v1.SeatEnd
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	2, // 0: usher.v1.SeatsRequest.signs:type_name -> usher.v1.SeatSign
+	1, // 1: usher.v1.SeatsRequest.list:type_name -> usher.v1.NodeList
+	4, // 2: usher.v1.SeatsReply.ended:type_name -> usher.v1.SeatEnd
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_usher_v1_seats_proto_init() }
@@ -396,7 +482,7 @@ func file_usher_v1_seats_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_usher_v1_seats_proto_rawDesc), len(file_usher_v1_seats_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

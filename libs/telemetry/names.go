@@ -314,6 +314,12 @@ func RecorderSwept() Metric {
 		Help: "Seats that ended since nobody renewed them."}
 }
 
+// RecorderSoft counts sessions that were ended since they were beyond a soft limit for too long.
+func RecorderSoft() Metric {
+	return Metric{Name: "usher_recorder_soft_ended_total",
+		Help: "Sessions that were ended since they were beyond a soft limit for too long."}
+}
+
 // RecorderGapSeconds counts the time during which nobody swept; it was added to the seats.
 func RecorderGapSeconds() Metric {
 	return Metric{Name: "usher_recorder_sweep_gap_seconds_total",

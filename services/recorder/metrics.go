@@ -12,6 +12,7 @@ type metrics struct {
 	batchSeconds *prometheus.HistogramVec
 	lagSeconds   *prometheus.GaugeVec
 	expired      *prometheus.CounterVec
+	soft         *prometheus.CounterVec
 	gap          *prometheus.CounterVec
 	outbox       *prometheus.GaugeVec
 	control      *prometheus.CounterVec
@@ -26,6 +27,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		batchSeconds: telemetry.NewHistogram(reg, telemetry.RecorderBatchSeconds()),
 		lagSeconds:   telemetry.NewGauge(reg, telemetry.RecorderLagSeconds()),
 		expired:      telemetry.NewCounter(reg, telemetry.RecorderSwept()),
+		soft:         telemetry.NewCounter(reg, telemetry.RecorderSoft()),
 		gap:          telemetry.NewCounter(reg, telemetry.RecorderGapSeconds()),
 		outbox:       telemetry.NewGauge(reg, telemetry.RecorderOutbox()),
 		control:      telemetry.NewCounter(reg, telemetry.RecorderControl()),

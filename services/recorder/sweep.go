@@ -34,6 +34,7 @@ func (s *sweeper) sweep(ctx context.Context) error {
 	swept, err := s.store.Sweep(ctx)
 	// Also of a sweep that failed half-way, some have ended.
 	s.metrics.expired.WithLabelValues().Add(float64(swept.Expired))
+	s.metrics.soft.WithLabelValues().Add(float64(swept.Soft))
 	s.metrics.gap.WithLabelValues().Add(swept.Gap.Seconds())
 	if swept.Gap >= notableGap {
 		s.log.WarnContext(ctx, "nobody swept for a while, the time is added to every seat", slog.Duration(telemetry.Gap, swept.Gap))

@@ -176,7 +176,9 @@ func (c *cluster) softly() {
 		c.t.Errorf("live: %+v, want the second alone", all)
 	}
 	ended := c.live(pgstore.SessionFilter{User: "family", Closed: true})
-	if !slices.ContainsFunc(ended, func(s pgstore.SessionRow) bool { return s.Stream == "soft1" && s.CloseReason != nil && *s.CloseReason == "evicted" }) {
+	if !slices.ContainsFunc(ended, func(s pgstore.SessionRow) bool {
+		return s.Stream == "soft1" && s.CloseReason != nil && *s.CloseReason == "evicted"
+	}) {
 		c.t.Errorf("ended: %+v, want the first as evicted", ended)
 	}
 }

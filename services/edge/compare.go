@@ -45,8 +45,8 @@ func (p *poller) compare(ctx context.Context, r *reading) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, seatsTimeout)
 	defer cancel()
-	reply, err := s.seats.SendSeats(ctx, s.cfg.Region, s.cfg.Name, &usherv1.SeatsRequest{Region: s.cfg.Region, Edge: s.cfg.Name, List: list})
-	if err != nil || !reply.GetOk() {
+	reply, err := s.putSeats(ctx, &usherv1.SeatsRequest{Region: s.cfg.Region, Edge: s.cfg.Name, List: list})
+	if err != nil {
 		return // with the next lists
 	}
 	if n := reply.GetAbsent(); n > 0 {

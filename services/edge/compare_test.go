@@ -16,7 +16,7 @@ func TestAllSeatsOfANodeAreComparedWithItsLists(t *testing.T) {
 		var mu sync.Mutex
 		var lists []*usherv1.NodeList
 		absent := int32(7)
-		b.workers.Seats = func(m *usherv1.SeatsRequest) (*usherv1.SeatsReply, error) {
+		seats := func(m *usherv1.SeatsRequest) (*usherv1.SeatsReply, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			r := &usherv1.SeatsReply{Ok: true}
@@ -26,6 +26,7 @@ func TestAllSeatsOfANodeAreComparedWithItsLists(t *testing.T) {
 			}
 			return r, nil
 		}
+		n.set(func(n *server) { n.seats = seats })
 		seen := func() []*usherv1.NodeList { mu.Lock(); defer mu.Unlock(); return lists }
 		b.pollers.of("n1").questioned(b.now())
 		n.plays("before-the-restart", "a001")
@@ -42,7 +43,7 @@ func TestAllSeatsOfANodeAreComparedWithItsLists(t *testing.T) {
 		if age := got[0].GetAgeMs(); age < 23_000 || age > 28_000 {
 			t.Errorf("age = %d ms, want a poll's interval and ten seconds", age)
 		}
-		time.Sleep(10 * time.Minute)
+		time.Sleep(11 * time.Minute)
 		if len(seen()) != 3 {
 			t.Errorf("%d comparisons, want one more after ten minutes", len(seen()))
 		}

@@ -136,6 +136,7 @@ func build(cfg Config, deps Deps, w wires) *Service {
 		start: time.Now().Add(-cutOff - time.Second),
 	}
 	s.began = s.now()
+	s.closings.wake = make(chan struct{}, 1)
 	s.journal = newJournal(w.journal, s.log)
 	if deps.Health != nil {
 		deps.Health.Check("edge "+cfg.Name, s.Ready)

@@ -1,7 +1,10 @@
 package edge
 
 import (
+	"context"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -194,6 +197,25 @@ func TestASessionThatIsNotKnownHere(t *testing.T) {
 		b.round(t, w)
 		if n := len(b.workers.Signs()); n != 4 {
 			t.Errorf("%d signs, want no more", n)
+		}
+	})
+}
+
+// TestAnEndIsToldAtOnce: whoever waits for the seat need not wait for the next round.
+func TestAnEndIsToldAtOnce(t *testing.T) {
+	t.Parallel()
+	timed(t, func(t *testing.T, b *bench) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var sweeping sync.WaitGroup
+		sweeping.Go(func() { _ = b.sweep(ctx) })
+		defer sweeping.Wait()
+		defer cancel()
+		b.ask(flussonicSession(""))
+		time.Sleep(300 * time.Millisecond)
+		b.heard(t.Context(), b.says("fl1", flSession, 0, ended))
+		synctest.Wait()
+		if signs := b.workers.Signs(); len(signs) != 1 || !signs[0].GetClose() {
+			t.Errorf("signs = %v, want the close", signs)
 		}
 	})
 }

@@ -57,8 +57,10 @@ type closings struct {
 	mu        sync.Mutex // guards all below
 	list      []sign
 	strangers map[access.Key]sign
-	lost      int64        // closes that found no room
-	kept      atomic.Int64 // closes that the sweeper has and no worker has taken yet
+	// wake tells the sweeper of an end at a node's word: its seat is free for whoever waits for it.
+	wake chan struct{}
+	lost int64        // closes that found no room
+	kept atomic.Int64 // closes that the sweeper has and no worker has taken yet
 }
 
 // waiting is how many closes no worker has taken yet.
@@ -90,15 +92,30 @@ func (c *closings) add(g sign) {
 		return
 	}
 	c.list = append(c.list, g)
+	if g.close == access.CloseStopped {
+		select {
+		case c.wake <- struct{}{}:
+		default: // woken already
+		}
+	}
 }
 
-// take empties it; lost is how many found no room in the list.
-func (c *closings) take() (list []sign, strangers map[access.Key]sign, lost int64) {
+// ends empties the list; lost is how many found no room in it.
+func (c *closings) ends() (list []sign, lost int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	list, strangers, lost = c.list, c.strangers, c.lost
-	c.list, c.strangers, c.lost = nil, nil, 0
-	return list, strangers, lost
+	list, lost = c.list, c.lost
+	c.list, c.lost = nil, 0
+	return list, lost
+}
+
+// unknown are the signs of life by key.
+func (c *closings) unknown() map[access.Key]sign {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	strangers := c.strangers
+	c.strangers = nil
+	return strangers
 }
 
 // sweeper finds silence and reports signs of life. All of it belongs to one goroutine.
@@ -122,6 +139,10 @@ func (s *Service) sweep(ctx context.Context) error {
 		select {
 		case <-tick.C:
 			w.round(ctx, s.now(), false)
+		case <-s.closings.wake:
+			if w.behind == 0 { // else they are tried again with the next round
+				w.told(ctx, w.endings(ctx), s.now())
+			}
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
 			w.round(last, s.now(), true)
@@ -136,32 +157,43 @@ func (s *Service) sweep(ctx context.Context) error {
 func (w *sweeper) round(ctx context.Context, now instant, last bool) {
 	s := w.s
 	w.renewals = w.renewals[:0]
-	ended, strangers, lost := s.closings.take()
-	w.lost += lost
-	for _, g := range ended {
-		w.close(g)
-	}
-	for _, g := range strangers {
+	for _, g := range s.closings.unknown() {
 		w.renewals = append(w.renewals, g)
 	}
 	s.table.each(func(ses *session) { w.look(ses, now, last) })
 	s.bars.sweep(now)
 	s.refusals.sweep(now)
 	s.tallies.flush(now, s.journal.add)
-	s.closings.kept.Store(int64(len(w.closes)))
-	err := w.tell(ctx, w.closes, func(left []sign) { w.closes = left })
-	s.closings.kept.Store(int64(len(w.closes)))
+	err := w.endings(ctx)
 	if err == nil {
 		err = w.tell(ctx, w.renewals, nil)
 	}
+	w.told(ctx, err, now)
+	s.metrics.swept(w, now)
+}
+
+// endings tells which sessions have ended.
+func (w *sweeper) endings(ctx context.Context) error {
+	c := &w.s.closings
+	ended, lost := c.ends()
+	w.lost += lost
+	for _, g := range ended {
+		w.close(g)
+	}
+	c.kept.Store(int64(len(w.closes)))
+	defer func() { c.kept.Store(int64(len(w.closes))) }()
+	return w.tell(ctx, w.closes, func(left []sign) { w.closes = left })
+}
+
+// told notes whether workers take what is told.
+func (w *sweeper) told(ctx context.Context, err error, now instant) {
 	switch {
 	case err == nil:
 		w.behind = 0
 	case w.behind == 0:
 		w.behind = now
-		s.log.WarnContext(ctx, "signs of life cannot be told, they are kept", slog.Any(telemetry.Error, err))
+		w.s.log.WarnContext(ctx, "signs of life cannot be told, they are kept", slog.Any(telemetry.Error, err))
 	}
-	s.metrics.swept(w, now)
 }
 
 // look decides what there is to tell about one session.

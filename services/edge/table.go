@@ -37,9 +37,9 @@ type session struct {
 	// opening is path and query of the opening, which re-decisions are asked with, and its caller's own
 	// id, one behind the other: there are very many sessions.
 	opening           string
-	pathEnd, queryEnd uint32
 	node              string
-	rechecks          bool // the caller asks again by itself, seldom
+	pathEnd, queryEnd uint16 // both have their caps
+	rechecks          bool   // the caller asks again by itself, seldom
 	// doubted says that it was zapped because its device was believed to have left it.
 	doubted atomic.Bool
 	// kept says that the file beside the edge has its grant. What is added to a session belongs into
@@ -85,8 +85,8 @@ type grant struct {
 // open sets what a new session was opened by: one copy of all of it.
 func (s *session) open(path, query, caller, token string) {
 	s.opening = strings.Join([]string{path, query, caller}, "") // + would keep the header block where others are empty
-	s.pathEnd = uint32(len(path))
-	s.queryEnd = s.pathEnd + uint32(len(query))
+	s.pathEnd = uint16(len(path))
+	s.queryEnd = s.pathEnd + uint16(len(query))
 	if at := strings.Index(s.query(), token); at >= 0 {
 		s.token = s.query()[at : at+len(token)]
 	} else {

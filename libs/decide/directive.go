@@ -215,7 +215,14 @@ func (j *judgement) limitOverride(context.Context) bool {
 
 // word is a middleware's word on the question, or that of an override in its place: then it is not
 // asked, and the viewer is whom it last took him for, so that his limit counts.
-func (j *judgement) word(ctx context.Context, c *check, h *held) said {
+func (j *judgement) word(ctx context.Context, c *check, h *held) (s said) {
+	defer func() {
+		// Checks are asked side by side: nobody above would catch it there, and the worker would end.
+		if p := recover(); p != nil {
+			j.panicked(ctx, c, p)
+			s = said{check: c, result: unavailable, text: "the check failed inside"}
+		}
+	}()
 	if j.orders.Speaks(c.Name) {
 		if s := j.lastTaken(ctx, c); j.ordered(&s) {
 			return s

@@ -12,7 +12,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
+
 	"usher.internal/libs/access"
+	"usher.internal/libs/directive"
 	"usher.internal/libs/match"
 	"usher.internal/libs/middleware"
 	"usher.internal/libs/policy"
@@ -244,5 +247,31 @@ func TestKinds(t *testing.T) {
 	want := []string{"securetoken", "jwt", "secure_link", "users", "http", "ministra", "iptvportal", "smarty", "flussonic"}
 	if !slices.Equal(types, want) {
 		t.Errorf("Kinds = %v, want %v", types, want)
+	}
+}
+
+// brokenKnown panics when it is asked for a word.
+type brokenKnown struct{}
+
+func (brokenKnown) Allowed(context.Context, string, access.Key) (Word, bool, error) {
+	panic("VIEWERSTOKEN")
+}
+func (brokenKnown) Remember(string, access.Key, Word) {}
+
+// TestPanicBesideACheckCostsOneCheck: an override has the last word looked up before its check is asked,
+// in a goroutine of its own.
+func TestPanicBesideACheckCostsOneCheck(t *testing.T) {
+	t.Parallel()
+	orders := directive.NewSet(directive.Directive{
+		ID: uuid.Must(uuid.NewV7()), Kind: directive.Override, Action: directive.Allow, Check: "a", User: "nobody", Realm: "main",
+		At: time.Now(), Until: time.Now().Add(time.Hour),
+	})
+	d := Deps{Log: slog.New(slog.DiscardHandler), Known: brokenKnown{}, Directives: func() *directive.Set { return orders }}
+	sound := askerFunc(func(context.Context, *access.Request) (middleware.Answer, error) {
+		return middleware.Answer{Allowed: true, User: "u"}, nil
+	})
+	e := engineOf(t, d, policy.AuthAny, access.FailDeny, sound, sound)
+	if v := e.Decide(t.Context(), asking("VIEWERSTOKEN")); v.Outcome != access.Allow && v.Reason != access.Unavailable {
+		t.Errorf("Decide = %+v, want the other check's word, or that nobody could be asked", v)
 	}
 }

@@ -37,6 +37,14 @@ func HashPassword(password string) string {
 		b64.EncodeToString(salt), b64.EncodeToString(sum))
 }
 
+// noPassword is a hash that costs as much as any and that nobody has the password of: finding one would
+// break argon2id. It is not computed, since each worker would at its start.
+func noPassword() string {
+	b64 := base64.RawStdEncoding
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, hashMemory, hashTime, hashThreads,
+		b64.EncodeToString(make([]byte, saltSize)), b64.EncodeToString(make([]byte, hashSize)))
+}
+
 // hash is a stored hash, read.
 type hash struct {
 	memory, time uint32

@@ -42,7 +42,7 @@ type verified struct {
 // NewPasswords makes an empty memory under the cluster's key.
 func NewPasswords(k *access.Keyer) *Passwords {
 	return &Passwords{
-		keyer: k, turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), nobody: HashPassword("nobody"),
+		keyer: k, turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), nobody: noPassword(),
 		known: otter.Must(&otter.Options[access.Key, verified]{
 			MaximumSize:      passwordsKept,
 			ExpiryCalculator: otter.ExpiryAccessing[access.Key, verified](passwordMemory),

@@ -101,21 +101,22 @@ func TestPasswordsAreBounded(t *testing.T) {
 func TestUnknownLoginsTakeAsLong(t *testing.T) {
 	t.Parallel()
 	p, hash := NewPasswords(testKeyer(t)), HashPassword("secret")
-	least := func(login, hash string) time.Duration {
-		best := time.Hour
-		for i := range 3 {
-			began := time.Now()
-			if _, err := p.Check(t.Context(), "main", login, hash, strings.Repeat("p", i+1)); err != nil {
-				t.Fatal(err)
-			}
-			best = min(best, time.Since(began))
+	took := func(login, hash string, i int) time.Duration {
+		began := time.Now()
+		if good, err := p.Check(t.Context(), "main", login, hash, strings.Repeat("p", i+1)); err != nil || good {
+			t.Fatalf("Check = %v, %v, want a wrong password", good, err)
 		}
-		return best
+		return time.Since(began)
 	}
-	known, unknown := least("anna", hash), least("otto", "")
-	if unknown < known/4 || known < unknown/4 {
-		t.Errorf("a known login takes %v, an unknown one %v", known, unknown)
+	// The least of each, one after the other: whatever else the machine does only adds to it.
+	known, unknown := time.Hour, time.Hour
+	for i := range 50 {
+		known, unknown = min(known, took("anna", hash, i)), min(unknown, took("otto", "", i))
+		if i >= 2 && unknown >= known/4 && known >= unknown/4 {
+			return
+		}
 	}
+	t.Errorf("a known login takes %v, an unknown one %v", known, unknown)
 }
 
 func TestPackage(t *testing.T) {

@@ -131,14 +131,14 @@ func (q *question) bare() bool { return q.Token == "" && q.CallerSession == "" }
 
 // same is the key of equal questions: one of them is asked, its denial stands for
 // all. The viewer's path is left out, since playlist and segments come together. Who brings no
-// token may be known by his query: a bad link must not speak for a good one.
+// token may be known by his query or by his path: a bad link must not speak for a good one.
 func same(k *access.Keyer, q *question) access.Key {
 	at := q.prefix.As16()
-	query := ""
+	query, path := "", ""
 	if q.bare() {
-		query = q.Query
+		query, path = q.Query, q.Path
 	}
-	return k.Key("question", string(q.Key[:]), q.Stream, q.Token, query, q.Device, string(at[:]), q.UserAgent)
+	return k.Key("question", string(q.Key[:]), q.Stream, q.Token, query, path, q.Device, string(at[:]), q.UserAgent)
 }
 
 // shared gives one copy of texts that many sessions have in common.

@@ -64,12 +64,30 @@ func reportShadow(app App, rows []pgstore.ShadowRow) error {
 func shadowWords(r *pgstore.ShadowRow) string {
 	why := text(r.WouldReason)
 	switch {
+	case r.Outcome != string(access.Allow) && r.Would == string(access.Allow):
+		return "let in (" + why + ") whom the backend " + backendWord(r.Outcome)
 	case r.Outcome != string(access.Allow):
-		return "let in (" + why + ") whom the backend refuses"
+		return policyWord(r.Would) + " (" + why + ") whom the backend " + backendWord(r.Outcome)
 	case r.Would == string(access.Allow):
 		return "ended older sessions (" + why + ")"
 	case r.Reason == string(access.Granted):
-		return "refused (" + why + ") whom the backend lets in"
+		return policyWord(r.Would) + " (" + why + ") whom the backend lets in"
 	}
-	return "refused (" + why + ")"
+	return policyWord(r.Would) + " (" + why + ")"
+}
+
+// policyWord is what the policy would have done with whom it does not let in.
+func policyWord(outcome string) string {
+	if outcome == string(access.Redirect) {
+		return "sent elsewhere"
+	}
+	return "refused"
+}
+
+// backendWord is what the backend does with whom it does not let in.
+func backendWord(outcome string) string {
+	if outcome == string(access.Redirect) {
+		return "sends elsewhere"
+	}
+	return "refuses"
 }

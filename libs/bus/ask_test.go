@@ -74,18 +74,30 @@ func TestAskReachesTheHandlerWithTheSubjectsEdgeAndWhatIsLeftOfTheDeadline(t *te
 	}
 }
 
+// leastOf asks until one answer came at once, and gives the quickest: on a busy machine any single
+// one may take its time. Each must fail as wanted.
+func leastOf(t *testing.T, c *bus.Conn, want error) time.Duration {
+	t.Helper()
+	least := time.Hour
+	for range 20 {
+		begin := time.Now()
+		if _, err := c.Ask(within(t, 5*time.Second), region, edge, &usherv1.AuthRequest{}); !errors.Is(err, want) {
+			t.Errorf("Ask = %v, want %v", err, want)
+		}
+		if least = min(least, time.Since(begin)); least < 50*time.Millisecond {
+			break
+		}
+	}
+	return least
+}
+
 func TestAskFaults(t *testing.T) {
 	t.Parallel()
 
 	t.Run("no worker is told at once", func(t *testing.T) {
 		t.Parallel()
 		c := connected(t, testkit.NATS(t), edge)
-		begin := time.Now()
-		_, err := c.Ask(within(t, 5*time.Second), region, edge, &usherv1.AuthRequest{})
-		if !errors.Is(err, bus.ErrNoWorker) {
-			t.Errorf("Ask = %v, want ErrNoWorker", err)
-		}
-		if d := time.Since(begin); d > 50*time.Millisecond {
+		if d := leastOf(t, c, bus.ErrNoWorker); d > 50*time.Millisecond {
 			t.Errorf("took %v, want under 50ms", d)
 		}
 	})
@@ -119,10 +131,8 @@ func TestAskFaults(t *testing.T) {
 	t.Run("without a server it is disconnected at once", func(t *testing.T) {
 		t.Parallel()
 		c := connect(t, bus.Config{Name: edge, URL: "nats://" + freeAddr(t)})
-		begin := time.Now()
-		_, err := c.Ask(within(t, 5*time.Second), region, edge, &usherv1.AuthRequest{})
-		if !errors.Is(err, bus.ErrDisconnected) || time.Since(begin) > 100*time.Millisecond {
-			t.Errorf("Ask = %v after %v, want ErrDisconnected at once", err, time.Since(begin))
+		if d := leastOf(t, c, bus.ErrDisconnected); d > 100*time.Millisecond {
+			t.Errorf("took %v, want ErrDisconnected at once", d)
 		}
 	})
 

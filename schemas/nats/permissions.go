@@ -76,13 +76,13 @@ func LinkPermissions(region, hub string) Permissions {
 		Publish: []string{
 			Auth("*", "*"), Seats("*", "*"), Playlist("*", "*"),
 			Tick, ControlAll, EventAll,
-			// Replies, and the journal on its way to the stream that sources it.
-			"_INBOX.>", "_R_.>", "$JS.S.>", "$JS.M.>",
+			// Replies to processes and to servers, and the journal on its way to the stream that sources it.
+			"_INBOX.>", "_R_.>", "$JSC.R.>", "$JS.S.>",
 		},
 		Subscribe: []string{
 			AuthOf(region), SeatsOf(region), PlaylistOf(region),
 			Tick, ControlAll, EventAll,
-			"_INBOX.>", "_R_.>", "$JS.ACK.>", "$JS.FC.>", "$JS.M.>",
+			"_INBOX.>", "_R_.>", "$JS.ACK.>", "$JS.FC.>",
 			DomainAPI(region) + ".>",
 		},
 	}

@@ -43,6 +43,7 @@ type cli struct {
 	Explain  explain  `cmd:"" help:"Explain one decision step by step, or try out a question."`
 	Export   export   `cmd:"" help:"Write what was played, for billing and rights owners."`
 	Token    tokens   `cmd:"" help:"Make tokens, and say what is in one and who accepts it."`
+	Creds    credsCmd `cmd:"" help:"Make the NATS credentials of edges, workers and recorders."`
 	DSN      dsn      `cmd:"" name:"dsn" help:"Print the Postgres connection string in use."`
 	Migrate  migrate  `cmd:"" help:"Bring a database to this version's schema."`
 	Version  version  `cmd:"" help:"Print the version."`

@@ -232,14 +232,6 @@ func (p *hls) zap(stream string) {
 	p.fetch(stream, "720p/list.m3u8", p.bearer)
 }
 
-// leave stops playing; what was begun trails.
-func (p *hls) leave() {
-	if p.current != "" {
-		p.trailing[p.current] = time.Now().Add(p.trail)
-	}
-	p.current = ""
-}
-
 // tick is a second of playing.
 func (p *hls) tick() {
 	p.at++
@@ -262,11 +254,11 @@ func (p *hls) tick() {
 // fetch asks for one file, and says whether it was let in.
 func (p *hls) fetch(stream, file string, token bool) bool {
 	p.r.t.Helper()
-	uri, mark := "/hls/"+stream+"/"+file, "?"
+	uri := "/hls/" + stream + "/" + file
 	if token {
-		uri, mark = uri+"?token="+p.user+"."+stream, "&"
+		uri += "?token=" + p.user + "." + stream
 		if p.id != "" {
-			uri += mark + "device=" + p.id
+			uri += "&device=" + p.id
 		}
 	}
 	q := nginxRequest(p.node, uri, p.ip, p.agent)

@@ -41,6 +41,7 @@ const (
 	ClientEnd  Reason = "client_ended"
 	Blocked    Reason = "blocked"
 	NoPackage  Reason = "no_package"
+	NoArchive  Reason = "archive"
 	// Denied by the ledger.
 	Limit   Reason = "limit"
 	Evicted Reason = "evicted"
@@ -89,6 +90,7 @@ var reasonText = map[Reason]string{
 	ClientEnd:   "the policy's time for this client is over",
 	Blocked:     "the subscriber is blocked",
 	NoPackage:   "the subscriber's packages do not hold this stream",
+	NoArchive:   "the part of the archive that was asked for is not open to the viewer",
 	Limit:       "all seats of the account are taken",
 	Evicted:     "a newer session of the account took this seat",
 	Killed:      "an operator ended this session",

@@ -101,6 +101,8 @@ type Decision struct {
 	// Unknown marks a denial because nobody could tell, where the fail mode does not want a
 	// denial for its own sake: a caller that can keep what it knew should.
 	Unknown bool
+	// Reach is how far into the archive an allowed viewer may go, nil for all of it.
+	Reach *Reach
 }
 
 // Action is what a viewer wants to do with a stream.
@@ -110,27 +112,6 @@ type Action string
 const (
 	Play    Action = "play"
 	Publish Action = "publish"
-)
-
-// Archive is a recorded part of a stream, in seconds.
-type Archive struct {
-	Kind ArchiveKind
-	// Start is in Unix time, of Range and From.
-	Start int64
-	// Length is how long (Range) or how far back from now (Back).
-	Length int64
-}
-
-// ArchiveKind says how the part is given.
-type ArchiveKind uint8
-
-// The ways to give a part of the archive.
-const (
-	Live    ArchiveKind = iota // no archive at all
-	Range                      // from Start, Length long
-	From                       // from Start on
-	Back                       // from Length before now on
-	Unknown                    // somewhere in the archive: the caller does not say where
 )
 
 // Step is one thing that was looked at on the way to a decision.

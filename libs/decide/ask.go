@@ -114,7 +114,7 @@ func (e *Engine) call(ctx context.Context, c *check, req *access.Request) (said,
 		return said{result: no, reason: access.Refused, text: a.Text, location: a.Location, grace: a.Grace}, a
 	}
 	return said{
-		result: yes, text: a.Text, user: a.User, name: a.SessionName, sessions: a.Sessions, duration: c.lifetime(&a),
+		result: yes, text: a.Text, user: a.User, name: a.SessionName, sessions: a.Sessions, reach: a.Reach, duration: c.lifetime(&a),
 	}, a
 }
 

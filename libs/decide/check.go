@@ -54,6 +54,7 @@ type said struct {
 	user, device, name string
 	bearer             string
 	sessions           int
+	reach              *access.Reach        // how far into the archive, nil if it did not say
 	duration           time.Duration        // how long the yes holds, 0 if it did not say
 	expires            time.Time            // a lease ends by then; zero: it did not say
 	location           string               // where a no sends the viewer
@@ -93,7 +94,7 @@ func (j *judgement) verify(ctx context.Context, c *check, q *token.Question) (s 
 		j.deps.Log.WarnContext(ctx, "verifier failed", slog.String("check", c.Name), slog.Any("error", err))
 		return said{result: unavailable, text: "the verifier failed"}
 	}
-	s = said{result: yes, user: id.User, device: id.Device, bearer: id.Bearer, sessions: id.Sessions, expires: id.Expires}
+	s = said{result: yes, user: id.User, device: id.Device, bearer: id.Bearer, sessions: id.Sessions, reach: id.Reach, expires: id.Expires}
 	if id.Claim != nil {
 		j.claim(ctx, id.Claim, &s)
 	}
@@ -130,6 +131,14 @@ func (e *Engine) ended(ctx context.Context, c *check, s *said, began time.Time, 
 	e.deps.Observe(c.Name, result, s.took)
 }
 
+// purpose keeps apart what a middleware that is told of the archive said of it and of the live stream.
+func (c *check) purpose(req *access.Request) string {
+	if c.Type == "flussonic" && req.Archive.Kind != access.Live {
+		return "archive"
+	}
+	return ""
+}
+
 // who stands for the viewer in the memory of the check: what the middleware knows him by, else
 // his token, else his query; zero if he brought nothing of it.
 func (e *Engine) who(c *check, req *access.Request) access.Key {
@@ -139,10 +148,12 @@ func (e *Engine) who(c *check, req *access.Request) access.Key {
 	} else if identity == "" {
 		identity = req.Query
 	}
-	switch identity {
-	case "":
+	switch purpose := c.purpose(req); {
+	case identity == "":
 		return access.Key{}
-	case req.Token:
+	case purpose != "":
+		return e.deps.Keyer.Key("purpose", purpose, identity)
+	case identity == req.Token:
 		return e.deps.Keyer.Fingerprint(identity)
 	}
 	return e.deps.Keyer.Key("query", identity)

@@ -143,7 +143,7 @@ func (j *judgement) accept(s *said) {
 func (j *judgement) welcome(s *said) welcome {
 	return welcome{
 		realm: s.check.Realm, user: s.user, device: s.device, name: s.name, bearer: s.bearer,
-		sessions: j.rule.number(s.check, s.sessions), duration: s.duration, expires: s.expires,
+		sessions: j.rule.number(s.check, s.sessions), reach: s.reach, duration: s.duration, expires: s.expires,
 		// An override said so and nobody knows whose the token is: a running session stays whose it was.
 		unavailable: s.order != nil && s.user == "",
 	}
@@ -167,6 +167,7 @@ func (w *welcome) merge(o welcome) {
 	if o.sessions > 0 && (w.sessions == 0 || o.sessions < w.sessions) {
 		w.sessions = o.sessions
 	}
+	w.reach = w.reach.And(o.reach)
 	if o.duration > 0 && (w.duration == 0 || o.duration < w.duration) {
 		w.duration = o.duration
 	}

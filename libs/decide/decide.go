@@ -44,6 +44,8 @@ type judgement struct {
 	authed bool
 	// number is the limit that a check gave with its yes, 0 for none.
 	number int
+	// reach is how far into the archive a check said that the viewer may go, nil if none said so.
+	reach *access.Reach
 	// acceptedBy is the check that let the viewer in, "" if none did alone.
 	acceptedBy string
 	// accounts are whom the checks of `all` took the viewer for: he is counted as one of them, and
@@ -110,6 +112,7 @@ var afterwards = [...]func(*judgement, context.Context) bool{
 	(*judgement).userBans,
 	(*judgement).userOverrides,
 	(*judgement).userRules,
+	(*judgement).archive,
 	(*judgement).limitOverride,
 }
 

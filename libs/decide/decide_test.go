@@ -168,6 +168,9 @@ func (b *bench) compare(t *testing.T, want *decidetest.Want, req *access.Request
 	if !strings.Contains(v.Text, want.Text) || v.Text == "" {
 		t.Errorf("text = %q, want %q in it", v.Text, want.Text)
 	}
+	if want.Archive != nil {
+		check("archive", v.Reach.String(), *want.Archive)
+	}
 	if want.Limit != nil {
 		check("limit", v.Limit, *want.Limit)
 	}

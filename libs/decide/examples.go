@@ -123,6 +123,7 @@ func (e *Engine) exampleRequest(x *policy.Example) (*access.Request, error) {
 		return nil, errors.New("the example's url cannot be read")
 	}
 	req.Path, req.Query, req.Host = u.EscapedPath(), u.RawQuery, u.Hostname()
+	req.Archive = match.Archive(req.Path)
 	var ok bool
 	if node.URL != nil {
 		req.Stream, ok = node.URL.Stream(req.Path)

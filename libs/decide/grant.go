@@ -123,7 +123,7 @@ func (e *Engine) kept(g *Grant) said {
 		left = g.Recheck.Sub(e.deps.Now())
 	}
 	return said{
-		result: yes, kept: true, user: g.User, name: g.SessionName, sessions: g.Sessions, duration: left,
+		result: yes, kept: true, user: g.User, name: g.SessionName, sessions: g.Sessions, reach: g.Reach, duration: left,
 		text: "granted at " + g.At.UTC().Format(time.DateTime) + "Z, holds until " + g.Until.UTC().Format(time.DateTime) + "Z",
 	}
 }
@@ -149,7 +149,7 @@ func (c *check) lifetime(a *middleware.Answer) time.Duration {
 func (e *Engine) keep(ctx context.Context, end time.Time, c *check, of For, r *rule, a *middleware.Answer, s *said) {
 	now := e.deps.Now()
 	g := Grant{
-		Check: c.Name, For: of, Realm: c.Realm, User: a.User, SessionName: a.SessionName, Sessions: a.Sessions,
+		Check: c.Name, For: of, Realm: c.Realm, User: a.User, SessionName: a.SessionName, Sessions: a.Sessions, Reach: a.Reach,
 		At: now, Until: now.Add(s.duration), Whole: a.WholeSession && c.GrantMax == 0,
 	}
 	if a.Recheck > 0 {

@@ -72,7 +72,8 @@ type Grant struct {
 	// From is the address that Keep takes the grant away from; the zero Addr: it is not moved.
 	From                     netip.Addr
 	Realm, User, SessionName string
-	Sessions                 int // the middleware's own number, 0 if it named none
+	Sessions                 int           // the middleware's own number, 0 if it named none
+	Reach                    *access.Reach // into the archive, nil if it did not say
 	// At is when the middleware was asked, Until when the grant ends, Recheck when it is
 	// to be asked again; zero: never while the grant holds.
 	At, Until, Recheck time.Time

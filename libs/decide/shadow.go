@@ -30,6 +30,7 @@ func (j *judgement) shadow(ctx context.Context) {
 		j.rule, v.Rule = unruled, unruled.Rule
 	}
 	v.Would, v.WouldReason = v.Outcome, v.Reason
+	v.Reach = nil // is tried out too
 	answer := j.answering()
 	switch {
 	case answer != nil:
@@ -119,7 +120,7 @@ func (j *judgement) answerBy(ctx context.Context, c *check) {
 		j.accounts = append(j.accounts, j.as(&s))
 		if v.Outcome == access.Allow {
 			// Counted as whoever the policy knows; told to the caller as the one that answers knows him.
-			v.SessionName, v.Told = s.name, s.sessions
+			v.SessionName, v.Told, v.Reach = s.name, s.sessions, s.reach
 			return
 		}
 		w.unlimited = true
@@ -128,7 +129,7 @@ func (j *judgement) answerBy(ctx context.Context, c *check) {
 			reason, text = access.Overridden, "check "+c.Name+" answers here: "+s.text
 		}
 		j.letInShadow(reason, text+"; the policy would have refused: "+v.Text, w)
-		v.Told = s.sessions
+		v.Told, v.Reach = s.sessions, s.reach
 	case unavailable:
 		x, ok := j.excuse(ctx, c, false)
 		if !ok {

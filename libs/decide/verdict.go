@@ -27,6 +27,8 @@ type Verdict struct {
 	Realm, User, Device, SessionName string
 	// Country of the viewer's address, "" if it is not known.
 	Country string
+	// Reach is how far into the archive an allowed viewer may go, nil for all of it.
+	Reach *access.Reach
 	// Rule and Node that judged, nil if none did.
 	Rule *policy.Rule
 	Node *policy.Node
@@ -108,7 +110,7 @@ func (j *judgement) allow(v *Verdict, req *access.Request, reason access.Reason,
 	v.Outcome, v.Reason, v.Text = access.Allow, reason, text
 	v.Realm, v.User, v.Device, v.SessionName = w.realm, w.user, w.device, w.name
 	v.Unavailable = w.unavailable
-	j.number = w.sessions
+	j.number, j.reach = w.sessions, w.reach
 	v.Subject = j.subject(req, w)
 	j.limits(v, req, w)
 	v.Lease = j.lease(v, w)
@@ -123,6 +125,7 @@ type welcome struct {
 	realm, user, device, name string
 	bearer                    string // counted by where there is no user
 	sessions                  int
+	reach                     *access.Reach
 	duration                  time.Duration
 	expires                   time.Time
 	unlimited                 bool // an allow list let him in: no limit counts

@@ -30,7 +30,8 @@ var rendition = regexp.MustCompile(`(?i)^(?:` +
 // HLS and DASH folders: the path without its last element, without the rendition
 // folders at its end and without the leading slash, so that renditions and
 // segments are one session: "/hls/bbc/720p/seg1.ts" is "hls/bbc". A rendition
-// folder that is all there is stays: "/audio/seg1.ts" is "audio".
+// folder that is all there is stays: "/audio/seg1.ts" is "audio". Folders that name a
+// part of the archive are dropped too (Archive), so that live and archive are one stream.
 //
 // The path is as the viewer's request line had it, still percent-encoded and without
 // query; it is decoded once here. It is not ok where no name is left ("/bbc.m3u8"),
@@ -41,6 +42,7 @@ func DefaultStream(path string) (stream string, ok bool) {
 	if !ok {
 		return "", false
 	}
+	_, clean = recorded(clean)
 	return usable(withoutRenditions(strings.Trim(clean[:strings.LastIndexByte(clean, '/')], "/")))
 }
 

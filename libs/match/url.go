@@ -111,6 +111,7 @@ func (u *URL) Stream(path string) (stream string, ok bool) {
 	if !ok {
 		return "", false
 	}
+	_, clean = recorded(clean)
 	if u.simple {
 		rest, fits := strings.CutPrefix(clean, u.before)
 		stream, _, ok = strings.Cut(rest, "/")

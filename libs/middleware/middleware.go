@@ -27,6 +27,8 @@ type Answer struct {
 	SessionName string
 	// Sessions is the middleware's own limit (X-Max-Sessions, X-Unique), 0 if it named none.
 	Sessions int
+	// Reach is how far into the archive the viewer may go (allowed_dvr_ranges), nil if it did not say.
+	Reach *access.Reach
 	// Duration is how long the yes holds (X-AuthDuration), 0 if it named none.
 	Duration time.Duration
 	// Grant is how long a yes may be kept at most, 0 if only Duration and the policy say.

@@ -10,19 +10,20 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"usher.internal/libs/access"
 	"usher.internal/libs/decide"
 )
 
 // The database's clock says what holds: those of workers differ. LIMIT bounds what a token that is used from
 // everywhere may bring, and keeps each question on the index.
 const findGrantsSQL = `
-SELECT q.n, g.ip, g.check_name, g.realm, g.user_id, g.session_name, g.sessions, g.whole_session,
+SELECT q.n, g.ip, g.check_name, g.realm, g.user_id, g.session_name, g.sessions, g.whole_session, g.archive,
        (EXTRACT(epoch FROM clock_timestamp() - g.granted_at) * 1e6)::bigint,
        (EXTRACT(epoch FROM g.expires_at - clock_timestamp()) * 1e6)::bigint,
        (EXTRACT(epoch FROM g.recheck_at - clock_timestamp()) * 1e6)::bigint
   FROM unnest(@who::uuid[], @streams::text[], @ips::inet[], @running::boolean[]) WITH ORDINALITY AS q(who, stream, ip, running, n)
  CROSS JOIN LATERAL (
-       SELECT ip, check_name, realm, user_id, session_name, sessions, whole_session, granted_at, expires_at, recheck_at
+       SELECT ip, check_name, realm, user_id, session_name, sessions, whole_session, archive, granted_at, expires_at, recheck_at
          FROM usher.middleware_grant
         WHERE who = q.who AND stream = q.stream AND (ip = q.ip OR q.running)
           AND (expires_at > clock_timestamp() OR (whole_session AND q.running))
@@ -44,8 +45,9 @@ func (g *Grants) read(ctx context.Context, qs []find) ([][]decide.Grant, error) 
 	var i, age, left int64
 	var recheck *int64
 	var ip netip.Addr
+	var archive string
 	var one decide.Grant
-	_, err = pgx.ForEachRow(rows, []any{&i, &ip, &one.Check, &one.Realm, &one.User, &one.SessionName, &one.Sessions, &one.Whole, &age, &left, &recheck}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&i, &ip, &one.Check, &one.Realm, &one.User, &one.SessionName, &one.Sessions, &one.Whole, &archive, &age, &left, &recheck}, func() error {
 		q := qs[i-1]
 		one.For = q.For
 		if ip = ip.Unmap(); ip != addressed(q.IP) {
@@ -55,10 +57,21 @@ func (g *Grants) read(ctx context.Context, qs []find) ([][]decide.Grant, error) 
 		if recheck != nil {
 			one.Recheck = now.Add(micros(*recheck))
 		}
+		one.Reach = reachOf(archive)
 		out[i-1] = append(out[i-1], one)
 		return nil
 	})
 	return out, unavailable(err)
+}
+
+// reachOf reads how far into the archive somebody may go. What a newer version wrote and this
+// one does not understand opens nothing.
+func reachOf(text string) *access.Reach {
+	r, err := access.ParseReach(text)
+	if err != nil {
+		return access.None()
+	}
+	return r
 }
 
 func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
@@ -79,18 +92,18 @@ WITH moved AS (
    USING unnest(@from_who::uuid[], @from_streams::text[], @from_ips::inet[], @from_checks::text[]) AS m(who, stream, ip, check_name)
    WHERE g.who = m.who AND g.stream = m.stream AND g.ip = m.ip AND g.check_name = m.check_name
 )
-INSERT INTO usher.middleware_grant AS g (who, stream, ip, check_name, realm, user_id, session_name, sessions, whole_session,
+INSERT INTO usher.middleware_grant AS g (who, stream, ip, check_name, realm, user_id, session_name, sessions, whole_session, archive,
        granted_at, expires_at, recheck_at)
-SELECT x.who, x.stream, x.ip, x.check_name, x.realm, x.user_id, x.session_name, x.sessions, x.whole_session,
+SELECT x.who, x.stream, x.ip, x.check_name, x.realm, x.user_id, x.session_name, x.sessions, x.whole_session, x.archive,
        clock_timestamp() - x.age_us * interval '1 microsecond', clock_timestamp() + x.left_us * interval '1 microsecond',
        clock_timestamp() + x.recheck_us * interval '1 microsecond'
   FROM (SELECT set_config('synchronous_commit', 'off', true)) AS setting,
        unnest(@who::uuid[], @streams::text[], @ips::inet[], @checks::text[], @realms::text[], @users::text[], @names::text[],
-              @sessions::integer[], @whole::boolean[], @age::bigint[], @left::bigint[], @recheck::bigint[])
-       AS x(who, stream, ip, check_name, realm, user_id, session_name, sessions, whole_session, age_us, left_us, recheck_us)
+              @sessions::integer[], @whole::boolean[], @archives::text[], @age::bigint[], @left::bigint[], @recheck::bigint[])
+       AS x(who, stream, ip, check_name, realm, user_id, session_name, sessions, whole_session, archive, age_us, left_us, recheck_us)
 ON CONFLICT (who, stream, ip, check_name) DO UPDATE
    SET realm = EXCLUDED.realm, user_id = EXCLUDED.user_id, session_name = EXCLUDED.session_name, sessions = EXCLUDED.sessions,
-       whole_session = EXCLUDED.whole_session, granted_at = EXCLUDED.granted_at, expires_at = EXCLUDED.expires_at,
+       whole_session = EXCLUDED.whole_session, archive = EXCLUDED.archive, granted_at = EXCLUDED.granted_at, expires_at = EXCLUDED.expires_at,
        recheck_at = EXCLUDED.recheck_at`
 
 func (g *Grants) write(ctx context.Context, grants []decide.Grant) ([]struct{}, error) {
@@ -104,7 +117,7 @@ func keepArgs(grants []decide.Grant) pgx.NamedArgs {
 	sorted := slices.Clone(grants)
 	slices.SortStableFunc(sorted, compareGrants)
 	var who, fromWho [][16]byte
-	var streams, checks, realms, users, names, fromStreams, fromChecks []string
+	var streams, checks, realms, users, names, archives, fromStreams, fromChecks []string
 	var ips, fromIPs []netip.Addr
 	var sessions []int32
 	var whole []bool
@@ -122,6 +135,7 @@ func keepArgs(grants []decide.Grant) pgx.NamedArgs {
 		who, streams, ips = append(who, one.Who), append(streams, one.Stream), append(ips, addressed(one.IP))
 		checks, realms, users = append(checks, one.Check), append(realms, one.Realm), append(users, one.User)
 		names, sessions, whole = append(names, one.SessionName), append(sessions, int32(one.Sessions)), append(whole, one.Whole)
+		archives = append(archives, one.Reach.String())
 		age, left = append(age, now.Sub(one.At).Microseconds()), append(left, one.Until.Sub(now).Microseconds())
 		var due *int64
 		if !one.Recheck.IsZero() {
@@ -132,7 +146,7 @@ func keepArgs(grants []decide.Grant) pgx.NamedArgs {
 	}
 	return pgx.NamedArgs{
 		"who": who, "streams": streams, "ips": ips, "checks": checks, "realms": realms, "users": users, "names": names,
-		"sessions": sessions, "whole": whole, "age": age, "left": left, "recheck": recheck,
+		"sessions": sessions, "whole": whole, "archives": archives, "age": age, "left": left, "recheck": recheck,
 		"from_who": fromWho, "from_streams": fromStreams, "from_ips": fromIPs, "from_checks": fromChecks,
 	}
 }

@@ -129,6 +129,7 @@ type fileRule struct {
 	DenyEmpty     bool              `yaml:"deny_empty_referer"`
 	Auth          *fileAuth         `yaml:"auth"`
 	Limit         *fileLimits       `yaml:"limit"`
+	Archive       *fileArchive      `yaml:"archive"`
 	OnDeny        map[string]string `yaml:"on_deny"`
 	Lease         *config.Duration  `yaml:"lease"`
 	Enforce       string            `yaml:"enforce"`

@@ -52,6 +52,7 @@ func (c *compiler) rule(at path, i int, f *fileRule) *Rule {
 	r.Shadow = c.enforce(at.sub("enforce"), f.Enforce)
 	r.Answer = c.answer(at.sub("answer"), f.Answer, r.Shadow)
 	r.Limits = c.limits(at.sub("limit"), f.Limit)
+	r.Archive = c.archive(at.sub("archive"), f.Archive)
 	uncounted := access.FailAllow
 	if r.OnUnavailable == access.FailDeny {
 		uncounted = access.FailDeny

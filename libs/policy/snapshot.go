@@ -142,6 +142,7 @@ type Rule struct {
 	Auth             AuthMode
 	Checks           []*Check
 	Limits           []*Limit // all are taken together
+	Archive          *Archive // nil: all of it
 	// Shadow and Answer are as a node's; where both try out, the rule's Answer counts.
 	Shadow int
 	Answer *Check

@@ -122,7 +122,7 @@ func (s *Service) end(k access.Key, id uuid.UUID, reason access.CloseReason, now
 		s.accuse(ses)
 	}
 	if s.table.remove(ses) {
-		s.complete(id, ses.node, ses.said.Load())
+		s.complete(id, ses.node.Value(), ses.said.Load())
 		if forced(reason) {
 			s.expel(ses, reason)
 		}

@@ -20,6 +20,7 @@ func (s *Service) decide(ctx context.Context, q *question) access.Decision {
 	now := s.now()
 	ses := s.find(q)
 	if ses != nil && (q.followed || ses.fits(q)) {
+		ses.recall(q)
 		if !q.followed && ses.moved(q) {
 			// A ban may hold where the device is now.
 			if d, ok := s.forbidden(ctx, q, ses); ok {
@@ -27,7 +28,7 @@ func (s *Service) decide(ctx context.Context, q *question) access.Decision {
 			}
 			s.table.move(ses, trail(s.keyer, q))
 		}
-		if s.remembers(ses, q, now) {
+		if s.remembers(ses, q, now) && ses.opens(q) {
 			ses.sign(now)
 			q.memory = true
 			return ses.answer(now)
@@ -138,7 +139,7 @@ func (s *Service) lead(ctx context.Context, q *question, k access.Key) access.De
 	// An equal question may have been answered between our look and our lead.
 	ses := s.table.get(q.Key)
 	if ses != nil && ses.fits(q) {
-		if s.remembers(ses, q, now) {
+		if s.remembers(ses, q, now) && ses.opens(q) {
 			ses.sign(now)
 			q.memory = true
 			return ses.answer(now)
@@ -171,7 +172,8 @@ func (s *Service) lead(ctx context.Context, q *question, k access.Key) access.De
 		d = s.admit(q, running, q.told(reply), sent)
 	default:
 		d = q.told(reply)
-		if ses != nil && s.table.remove(ses) && running != nil && d.Outcome == access.Deny && !d.Unknown {
+		// Who is refused a part of the archive plays on what he had.
+		if ses != nil && d.Reason != access.NoArchive && s.table.remove(ses) && running != nil && d.Outcome == access.Deny && !d.Unknown {
 			s.expel(ses, access.CloseDenied)
 		}
 	}
@@ -234,7 +236,7 @@ func (s *Service) before(q *question) *session {
 		return nil
 	}
 	old := s.table.follow(trailOf(s.keyer, q), q.Token)
-	if old == nil || old.zapped.Load() != 0 || old.node != q.Node {
+	if old == nil || old.zapped.Load() != 0 || old.node.Value() != q.Node {
 		return nil
 	}
 	return old
@@ -254,12 +256,13 @@ func (s *Service) admit(q *question, ses *session, d access.Decision, sent insta
 		session: d.Session, decision: d.ID, reason: d.Reason, realm: shared(d.Realm), user: d.User,
 		name: d.SessionName, stream: d.Stream, limit: int32(min(d.MaxSessions, math.MaxInt32)),
 		revision: d.Revision, unaccounted: d.Unaccounted,
-		until: sent.add(shorten(d.Lease)), confirmed: sent,
+		until: sent.add(shorten(d.Lease)), confirmed: sent, reach: d.Reach,
 	}
 	if g.name == g.user {
 		g.name = g.user // one copy
 	}
 	kept := s.keep(q, ses, g)
+	kept.enter(q)
 	if over && why == access.CloseZapped {
 		kept.zapped.CompareAndSwap(0, int64(s.now()))
 	}
@@ -291,7 +294,7 @@ func (s *Service) keep(q *question, ses *session, g *grant) *session {
 	// Texts of the request are parts of its whole header block: only copies are kept.
 	n := &session{
 		key: q.Key, stream: unique.Make(q.Stream), ua: unique.Make(q.UserAgent), prefix: q.prefix,
-		device: strings.Clone(q.Device), node: q.node.Name,
+		device: strings.Clone(q.Device), node: unique.Make(q.node.Name),
 		rechecks: q.node.Rechecks, born: now, reported: now, renewed: now,
 	}
 	own := ""

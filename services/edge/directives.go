@@ -109,7 +109,7 @@ func needsOf(set *directive.Set) needs { return needs{set.NeedsToken(), set.Need
 // ledger knows the rest, and ends it too.
 func (s *Service) viewerOf(ses *session, n needs) directive.Viewer {
 	g := ses.grant.Load()
-	v := directive.Viewer{Realm: g.realm, User: g.user, IP: ses.prefix, Stream: g.stream, Node: ses.node}
+	v := directive.Viewer{Realm: g.realm, User: g.user, IP: ses.prefix, Stream: g.stream, Node: ses.node.Value()}
 	if v.Stream == "" {
 		v.Stream = ses.stream.Value()
 	}

@@ -256,7 +256,7 @@ func TestWhatIsNotUnderstoodChangesNothing(t *testing.T) {
 func BenchmarkEndHit(b *testing.B) {
 	t := setup(b)
 	for i := range 100_000 {
-		ses := &session{key: t.keyer.Key("s", string(rune(i))), prefix: netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), node: "web1"}
+		ses := &session{key: t.keyer.Key("s", string(rune(i))), prefix: netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), node: unique.Make("web1")}
 		ses.grant.Store(&grant{session: uuid.New(), realm: "main", user: "u"})
 		ses.stream = unique.Make("a")
 		t.table.put(ses)

@@ -38,17 +38,25 @@ func (s *Service) failed(ctx context.Context, q *question, ses *session, cause e
 	if order != nil {
 		steps = append(steps, stepOf(order))
 	}
+	closed := false
+	if old != nil {
+		_, open := old.reach.Opens(q.Archive, q.asked)
+		closed = !open
+	}
 	switch {
 	case order != nil && order.Action == directive.Deny:
 		d.Reason = reasonOf(order)
 	case order != nil:
 		d.Outcome, d.Reason, d.Unaccounted = access.Allow, access.Overridden, old == nil || old.unaccounted
+	case closed:
+		// The last word on this viewer was that this part is not for him.
+		d.Reason = access.NoArchive
 	case q.rule.fail == access.FailAllow:
 		d.Outcome, d.Reason, d.Unaccounted = access.Allow, access.Uncounted, true
 	case q.rule.fail == access.FailGrace && old != nil && now.since(old.confirmed) < q.rule.grace:
 		d.Outcome, d.Reason = access.Allow, access.Grace
 	}
-	d.Unknown = d.Outcome != access.Allow && q.rule.fail == access.FailGrace && order == nil
+	d.Unknown = d.Outcome != access.Allow && q.rule.fail == access.FailGrace && order == nil && !closed
 	d.Text = d.Reason.Text()
 	q.send(&d)
 	s.metrics.failed(q.rule.fail, d.Outcome)
@@ -74,7 +82,7 @@ func (s *Service) prolong(q *question, ses *session, old *grant, d *access.Decis
 	}
 	d.Lease = g.until.since(now)
 	if old != nil {
-		g.confirmed, g.stream = old.confirmed, old.stream
+		g.confirmed, g.stream, g.reach = old.confirmed, old.stream, old.reach
 		g.unaccounted = g.unaccounted || old.unaccounted
 	}
 	s.keep(q, ses, g)

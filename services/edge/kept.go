@@ -48,13 +48,13 @@ func (s *session) message(w wall) *usherv1.KeptSession {
 	g := s.grant.Load()
 	m := &usherv1.KeptSession{
 		AtUnixMs: w.at.UnixMilli(), Stream: s.stream.Value(), UserAgent: s.ua.Value(),
-		Device: s.device, Token: s.token, Path: s.path(), Query: s.query(), CallerSession: s.caller(), Node: s.node, Rechecks: s.rechecks,
+		Device: s.device, Token: s.token, Path: s.path(), Query: s.query(), CallerSession: s.caller(), Node: s.node.Value(), Rechecks: s.rechecks,
 		SilenceMs: time.Duration(s.silence.Load()).Milliseconds(), BornUnixMs: w.ms(s.born),
 		Requests: s.requests.Load(), AskedUnixMs: w.ms(instant(s.asked.Load())),
 		Grant: &usherv1.KeptGrant{
 			SessionId: g.session[:], DecisionId: g.decision[:], Reason: string(g.reason), Realm: g.realm, User: g.user,
 			Name: g.name, Stream: g.stream, Limit: g.limit, Revision: g.revision,
-			UntilUnixMs: w.ms(g.until), ConfirmedUnixMs: w.ms(g.confirmed), Unaccounted: g.unaccounted,
+			UntilUnixMs: w.ms(g.until), ConfirmedUnixMs: w.ms(g.confirmed), Unaccounted: g.unaccounted, Archive: g.reach.String(),
 		},
 	}
 	if !s.trail.IsZero() {
@@ -73,12 +73,16 @@ func restored(k access.Key, m *usherv1.KeptSession, w wall) *session {
 		realm: shared(kg.GetRealm()), user: kg.GetUser(), name: kg.GetName(), stream: kg.GetStream(), limit: kg.GetLimit(), revision: kg.GetRevision(),
 		until: w.instant(kg.GetUntilUnixMs()), confirmed: min(w.instant(kg.GetConfirmedUnixMs()), w.now), unaccounted: kg.GetUnaccounted(),
 	}
+	var err error
+	if g.reach, err = access.ParseReach(kg.GetArchive()); err != nil {
+		g.reach = access.None() // a worker is asked
+	}
 	if w.at.UnixMilli() < m.GetAtUnixMs() {
 		g.until = min(g.until, w.now)
 	}
 	n := &session{
 		key: k, stream: unique.Make(m.GetStream()), ua: unique.Make(m.GetUserAgent()), device: m.GetDevice(),
-		node: shared(m.GetNode()), rechecks: m.GetRechecks(),
+		node: unique.Make(m.GetNode()), rechecks: m.GetRechecks(),
 		born: min(w.instant(m.GetBornUnixMs()), w.now), reported: w.now, renewed: w.now,
 	}
 	n.open(m.GetPath(), m.GetQuery(), m.GetCallerSession(), m.GetToken())

@@ -256,7 +256,7 @@ func (s *Service) expel(ses *session, reason access.CloseReason) {
 	if ses.caller() == "" {
 		return
 	}
-	if p := s.pollers.of(ses.node); p != nil {
+	if p := s.pollers.of(ses.node.Value()); p != nil {
 		p.end(ses.caller(), ses.stream.Value(), ses.key, reason)
 	}
 }

@@ -244,7 +244,7 @@ func (r *reading) report(v *control.Session) report {
 func (r *reading) missing(ctx context.Context, sum control.Summary) {
 	s, ended := r.p.s, 0
 	s.table.each(func(ses *session) {
-		if ses.node != r.node.Name || ses.caller() == "" || ses.zapped.Load() != 0 {
+		if ses.node.Value() != r.node.Name || ses.caller() == "" || ses.zapped.Load() != 0 {
 			return
 		}
 		last := instant(ses.lastSign.Load())

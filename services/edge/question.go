@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 	"unique"
@@ -138,7 +139,12 @@ func same(k *access.Keyer, q *question) access.Key {
 	if q.bare() {
 		query, path = q.Query, q.Path
 	}
-	return k.Key("question", string(q.Key[:]), q.Stream, q.Token, query, path, q.Device, string(at[:]), q.UserAgent)
+	asks := ""
+	if q.Archive.Kind != access.Live {
+		a := &q.Archive
+		asks = fmt.Sprintf("archive %d %d %d", a.Kind, a.Start, a.Length)
+	}
+	return k.Key("question", string(q.Key[:]), q.Stream, q.Token, query, path, q.Device, string(at[:]), q.UserAgent, asks)
 }
 
 // shared gives one copy of texts that many sessions have in common.

@@ -49,7 +49,7 @@ func (s *Service) rejudge(old, v *view) {
 		if ses.caller() == "" || ses.zapped.Load() != 0 {
 			return
 		}
-		p := s.pollers.of(ses.node)
+		p := s.pollers.of(ses.node.Value())
 		if p == nil {
 			return
 		}

@@ -204,7 +204,7 @@ func (w *sweeper) look(ses *session, now instant, last bool) {
 		// The ledger has closed it already. Once it has paused it is nobody's any more.
 		if ses.over(now) {
 			if w.s.table.remove(ses) {
-				w.s.complete(g.session, ses.node, ses.said.Load())
+				w.s.complete(g.session, ses.node.Value(), ses.said.Load())
 			}
 		}
 		return
@@ -271,7 +271,7 @@ func (w *sweeper) send(ctx context.Context, part []sign) error {
 		}
 		g.ses.reported, g.ses.renewed = g.at, now
 		if g.close != "" {
-			s.complete(g.id, g.ses.node, g.ses.said.Load())
+			s.complete(g.id, g.ses.node.Value(), g.ses.said.Load())
 		}
 	}
 	if len(reply.GetEnded()) > 0 {
@@ -343,7 +343,7 @@ func (g sign) message(now instant) *usherv1.SeatSign {
 	m := &usherv1.SeatSign{
 		SessionId: g.id[:], AgeMs: max(now.since(g.at), 0).Milliseconds(),
 		Close: g.close != "", Reason: string(g.close),
-		Requests: g.ses.requests.Load(), Node: g.ses.node,
+		Requests: g.ses.requests.Load(), Node: g.ses.node.Value(),
 	}
 	if told := g.ses.said.Load(); told != nil {
 		m.Bytes = told.bytes

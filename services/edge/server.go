@@ -126,6 +126,7 @@ func (s *Service) answer(r *http.Request, a caller.Adapter, name string, q *ques
 	}
 	q.Received = q.asked
 	q.prefix = prefixOf(q.IP)
+	q.Archive = q.Archive.Aged(q.asked)
 	q.own, q.rule = q.view.find(q.Stream)
 	d := s.decide(ctx, q)
 	if q.memory {

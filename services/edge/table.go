@@ -37,7 +37,7 @@ type session struct {
 	// opening is path and query of the opening, which re-decisions are asked with, and its caller's own
 	// id, one behind the other: there are very many sessions.
 	opening           string
-	node              string
+	node              unique.Handle[string]
 	pathEnd, queryEnd uint16 // both have their caps
 	rechecks          bool   // the caller asks again by itself, seldom
 	// doubted says that it was zapped because its device was believed to have left it.
@@ -61,6 +61,9 @@ type session struct {
 	// the sweeper's own.
 	reported, renewed instant
 
+	// part is the part of the archive that it was let into last, nil if none.
+	part atomic.Pointer[part]
+
 	// newer and older hold the sessions of one trail together, under the trail's lock.
 	newer, older *session
 }
@@ -80,6 +83,8 @@ type grant struct {
 	// confirmed is when a worker said so last; grace counts from there.
 	confirmed   instant
 	unaccounted bool
+	// reach is how far into the archive questions are answered from memory, nil for all of it.
+	reach *access.Reach
 }
 
 // open sets what a new session was opened by: one copy of all of it.
@@ -142,7 +147,7 @@ func (s *session) answer(now instant) access.Decision {
 	return access.Decision{
 		ID: g.decision, Outcome: access.Allow, Reason: g.reason, Realm: g.realm, User: g.user,
 		SessionName: g.name, Session: g.session, Revision: g.revision, Unaccounted: g.unaccounted,
-		MaxSessions: int(g.limit), Lease: max(left, time.Second),
+		MaxSessions: int(g.limit), Lease: max(left, time.Second), Reach: g.reach,
 	}
 }
 

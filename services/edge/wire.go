@@ -33,12 +33,27 @@ func message(q *question) *usherv1.AuthRequest {
 func archive(a access.Archive) *usherv1.Archive {
 	kind, asked := map[access.ArchiveKind]usherv1.Archive_Kind{
 		access.Range: usherv1.Archive_KIND_RANGE, access.From: usherv1.Archive_KIND_FROM,
-		access.Back: usherv1.Archive_KIND_BACK, access.Unknown: usherv1.Archive_KIND_UNSPECIFIED,
+		access.Back: usherv1.Archive_KIND_BACK, access.Piece: usherv1.Archive_KIND_RANGE, access.Unknown: usherv1.Archive_KIND_UNSPECIFIED,
 	}[a.Kind]
 	if !asked {
 		return nil
 	}
-	return &usherv1.Archive{Kind: kind, Start: a.Start, Length: a.Length}
+	return &usherv1.Archive{Kind: kind, Start: a.Start, Length: a.Length, Since: a.Since}
+}
+
+// reach reads how far into the archive a viewer may go.
+func reach(m *usherv1.Reach) *access.Reach {
+	switch {
+	case m == nil:
+		return nil
+	case m.GetClosed():
+		return access.None()
+	}
+	r := &access.Reach{Depth: time.Duration(m.GetDepthS()) * time.Second, Length: time.Duration(m.GetLengthS()) * time.Second}
+	for _, w := range m.GetWindows() {
+		r.Windows = append(r.Windows, access.Window{From: w.GetFrom(), To: w.GetTo()})
+	}
+	return r
 }
 
 // sound says whether a decided reply can be acted on: a reply that is none must not
@@ -66,7 +81,7 @@ func decision(r *usherv1.AuthReply) access.Decision {
 		Unknown: r.GetUnknown(),
 	}
 	if d.Outcome == access.Allow {
-		d.Session = idOf(r.GetSessionId())
+		d.Session, d.Reach = idOf(r.GetSessionId()), reach(r.GetReach())
 		d.Lease = min(max(time.Duration(r.GetLeaseMs())*time.Millisecond, 0), maxLease)
 	}
 	return d

@@ -179,8 +179,8 @@ func (a *answerer) item(ctx context.Context, q *question) admission.Item {
 	v := &q.verdict
 	if v.Outcome != access.Allow {
 		audit := &admission.Audit{Record: a.record(ctx, q), Outcome: v.Outcome, Reason: v.Reason}
-		if !q.foreign {
-			audit.Close = q.Session
+		if !q.foreign && v.Reason != access.NoArchive {
+			audit.Close = q.Session // who may not see a part of the archive plays on what he had
 		}
 		return admission.Item{Audit: audit}
 	}

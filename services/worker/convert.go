@@ -78,7 +78,7 @@ func archive(m *usherv1.Archive) access.Archive {
 	if m == nil {
 		return access.Archive{}
 	}
-	a := access.Archive{Kind: access.Unknown, Start: m.GetStart(), Length: m.GetLength()}
+	a := access.Archive{Kind: access.Unknown, Start: m.GetStart(), Length: m.GetLength(), Since: m.GetSince()}
 	switch m.GetKind() {
 	case usherv1.Archive_KIND_RANGE:
 		a.Kind = access.Range
@@ -88,6 +88,18 @@ func archive(m *usherv1.Archive) access.Archive {
 		a.Kind = access.Back
 	}
 	return a
+}
+
+// reach is how far into the archive an edge may let the viewer go by its memory.
+func reach(r *access.Reach) *usherv1.Reach {
+	if r == nil {
+		return nil
+	}
+	m := &usherv1.Reach{Closed: r.Closed(), DepthS: int64(r.Depth.Seconds()), LengthS: int64(r.Length.Seconds())}
+	for _, w := range r.Windows {
+		m.Windows = append(m.Windows, &usherv1.Window{From: w.From, To: w.To})
+	}
+	return m
 }
 
 // readIDs reads the id first: whatever else is wrong, the row stands under it.

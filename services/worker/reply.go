@@ -42,6 +42,10 @@ func (a *answerer) reply(q *question, r admission.Result) *usherv1.AuthReply {
 	}
 	if r.Outcome == access.Allow {
 		m.SessionName = v.SessionName
+		m.Reach = reach(v.Reach)
+		if v.Outcome != access.Allow {
+			m.Reach = reach(access.None()) // an earlier row let him in, and nobody says now how far
+		}
 		m.SessionId = r.Session[:]
 		m.MaxSessions = int32(min(max(announced(v), 0), math.MaxInt32))
 		m.LeaseMs = q.lease(r.Live).Milliseconds()

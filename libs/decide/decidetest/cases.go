@@ -16,6 +16,7 @@ import (
 
 	"usher.internal/libs/access"
 	"usher.internal/libs/config"
+	"usher.internal/libs/match"
 )
 
 // Now is the time at which every file of cases begins.
@@ -90,6 +91,7 @@ type Want struct {
 	Own                             string // stream after aliasing, by default the one asked for
 	Limit                           *int
 	Mode                            string
+	Archive                         *string // how far, as access.Reach is written
 	Lease, Seat                     config.Duration
 	Unavailable, Shadow             bool
 	Would                           string // "outcome reason"
@@ -110,6 +112,8 @@ type Want struct {
 	HTTP struct {
 		Status int
 		Header map[string]string
+		// Body is what Flussonic is told beside its headers.
+		Body   string
 		Reason string
 	}
 }
@@ -178,7 +182,7 @@ func (q *Question) Now(before time.Time) time.Time {
 func (q *Question) Request() *access.Request {
 	req := &access.Request{
 		Node: cmp.Or(q.Node, "web"), Stream: q.Stream, Token: q.Token, Path: q.Path, Query: q.Query, UserAgent: q.UA,
-		Referer: q.Referer, Host: q.Host, Action: q.Action, Channel: q.Channel, CallerSession: q.Session,
+		Referer: q.Referer, Host: q.Host, Action: q.Action, Channel: q.Channel, CallerSession: q.Session, Archive: match.Archive(q.Path),
 		IP: netip.MustParseAddr(cmp.Or(q.IP, "203.0.113.7")),
 	}
 	if req.Query == "" && q.Token != "" {

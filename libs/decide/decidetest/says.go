@@ -26,6 +26,7 @@ var deciders = []struct{ step, text string }{
 	{"override", "override"},
 	{"own rule", "rule"},
 	{"when", "rule"},
+	{"archive", "archive of "},
 	{"limit", "seats|limit"},
 	{"shadow", "tried out|answers here|would"},
 }

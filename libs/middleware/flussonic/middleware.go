@@ -40,11 +40,11 @@ func (m *Middleware) Question(req *access.Request) (*upstream.Question, string) 
 	fields := upstream.FlussonicFields(req)
 	if m.post {
 		return &upstream.Question{
-			URL: &u, Header: http.Header{"Content-Type": {"application/json"}}, Body: upstream.JSON(fields),
+			URL: &u, Header: http.Header{"Content-Type": {"application/json"}}, Body: upstream.JSON(fields), Ranges: true,
 		}, ""
 	}
 	u.RawQuery = upstream.Join(u.RawQuery, upstream.Query(fields))
-	return &upstream.Question{URL: &u}, ""
+	return &upstream.Question{URL: &u, Ranges: true}, ""
 }
 
 // Identity implements upstream.Dialect.

@@ -29,7 +29,7 @@ func New(o *Options) (*Middleware, error) {
 func (m *Middleware) Question(req *access.Request) (*upstream.Question, string) {
 	u := *m.base
 	u.RawQuery = upstream.Join(u.RawQuery, req.Query)
-	return &upstream.Question{URL: &u, Header: upstream.AstraHeader(req)}, ""
+	return &upstream.Question{URL: &u, Header: upstream.AstraHeader(req), Ranges: true}, ""
 }
 
 // Read implements upstream.Dialect: the common rules say it all.

@@ -38,6 +38,8 @@ type Question struct {
 	Body string
 	// Reads says that the body of the answer matters.
 	Reads bool
+	// Ranges says that the body of a yes may name parts of the archive (allowed_dvr_ranges).
+	Ranges bool
 }
 
 // Reply is what came back.
@@ -97,7 +99,7 @@ func (c *Client) ask(ctx context.Context, q *Question) (*Reply, error) {
 	if c.opts.Traceparent {
 		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(r.Header))
 	}
-	reply, err := c.send(ctx, r, q.Reads)
+	reply, err := c.send(ctx, r, q)
 	if reply != nil {
 		span.SetAttributes(attribute.Int("http.response.status_code", reply.Status))
 	}
@@ -130,7 +132,7 @@ func (c *Client) request(q *Question) *nethttp.Request {
 	return r
 }
 
-func (c *Client) send(ctx context.Context, r *nethttp.Request, reads bool) (*Reply, error) {
+func (c *Client) send(ctx context.Context, r *nethttp.Request, q *Question) (*Reply, error) {
 	resp, err := c.round.RoundTrip(r.WithContext(ctx))
 	if err != nil {
 		return nil, fault(ctx, err)
@@ -141,27 +143,30 @@ func (c *Client) send(ctx context.Context, r *nethttp.Request, reads bool) (*Rep
 		drain(resp.Body)
 		return reply, err
 	}
-	if !reads && (c.opts.ExpectBody == "" || !reply.Allowed) {
-		return reply, c.unread(ctx, resp, reply)
+	if !q.Reads && (c.opts.ExpectBody == "" || !reply.Allowed) {
+		return reply, c.unread(ctx, resp, reply, q.Ranges)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody+1))
 	switch {
-	case err == nil && reads && len(body) > MaxBody:
+	case err == nil && q.Reads && len(body) > MaxBody:
 		err = fmt.Errorf("%w: its answer is too long", middleware.ErrUnavailable)
 	case err != nil:
 		err = fault(ctx, err)
-	case reads:
+	case q.Reads:
 		reply.Body = body
 	}
 	if err != nil && reply.Allowed {
 		return reply, err // half a body says nothing; a no by its status stands
 	}
 	reply.Answer = c.expected(reply.Answer, body)
+	if q.Ranges && reply.Allowed {
+		reply.Reach = ReadRanges(body)
+	}
 	return reply, nil
 }
 
 // unread is the end of an answer whose body does not matter, unless it is a page.
-func (c *Client) unread(ctx context.Context, resp *nethttp.Response, reply *Reply) error {
+func (c *Client) unread(ctx context.Context, resp *nethttp.Response, reply *Reply, ranges bool) error {
 	defer drain(resp.Body)
 	if !reply.Allowed {
 		return nil
@@ -170,7 +175,11 @@ func (c *Client) unread(ctx context.Context, resp *nethttp.Response, reply *Repl
 	if page {
 		reply.Answer = Refusal("a web page answered in the place of the backend; expect_header or expect_body can say what a yes looks like")
 	}
-	return err
+	if err != nil || page || !ranges {
+		return err
+	}
+	c.ranges(resp, reply)
+	return nil
 }
 
 // drain reads what little is left, so that the connection can be used again. A

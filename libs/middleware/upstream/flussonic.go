@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/url"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -41,7 +40,7 @@ func FlussonicFields(req *access.Request) []Field {
 	fields = add(fields, "host", req.Host)
 	fields = add(fields, "user_agent", req.UserAgent)
 	fields = add(fields, "referer", req.Referer)
-	if archive.MatchString(path.Base(req.Path)) {
+	if req.Archive.Kind != access.Live {
 		fields = append(fields, Field{"dvr", true})
 	}
 	return fields
@@ -53,9 +52,6 @@ func add(fields []Field, name, value string) []Field {
 	}
 	return append(fields, Field{name, value})
 }
-
-// archive is how the last element of a path into Flussonic's archive looks.
-var archive = regexp.MustCompile(`^(archive|rewind|timeshift_abs|timeshift_rel|timeshift_abs_mono)[-_]|^(index|mono|video)-[0-9]{9,10}-`)
 
 // protocol is Flussonic's word. A caller without one of its own is known by the file.
 func protocol(req *access.Request) string {

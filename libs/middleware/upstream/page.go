@@ -38,7 +38,14 @@ func (c *Client) isPage(ctx context.Context, resp *nethttp.Response) (bool, erro
 	if err != nil {
 		return false, fault(ctx, err)
 	}
+	// Whoever reads on finds it from its beginning.
+	resp.Body = readCloser{io.MultiReader(bytes.NewReader(body), resp.Body), resp.Body}
 	return pageBegins(body), nil
+}
+
+type readCloser struct {
+	io.Reader
+	io.Closer
 }
 
 // begin reads as much as tells whether it is a page, which is little where it is none.

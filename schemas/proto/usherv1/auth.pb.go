@@ -127,7 +127,7 @@ func (x AuthReply_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AuthReply_Status.Descriptor instead.
 func (AuthReply_Status) EnumDescriptor() ([]byte, []int) {
-	return file_usher_v1_auth_proto_rawDescGZIP(), []int{2, 0}
+	return file_usher_v1_auth_proto_rawDescGZIP(), []int{4, 0}
 }
 
 // AuthRequest travels on usher.v1.auth.<asked region>.<edge>. Text is valid
@@ -390,6 +390,7 @@ type Archive struct {
 	Kind          Archive_Kind           `protobuf:"varint,1,opt,name=kind,proto3,enum=usher.v1.Archive_Kind" json:"kind,omitempty"`
 	Start         int64                  `protobuf:"varint,2,opt,name=start,proto3" json:"start,omitempty"` // Unix time
 	Length        int64                  `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`
+	Since         int64                  `protobuf:"varint,55,opt,name=since,proto3" json:"since,omitempty"` // Unix time: when the running session was first let into this part, 0 if it was not
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -445,6 +446,135 @@ func (x *Archive) GetLength() int64 {
 	return 0
 }
 
+func (x *Archive) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+// Reach is how far into a stream's archive a viewer may go; none: all of it.
+type Reach struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Closed        bool                   `protobuf:"varint,1,opt,name=closed,proto3" json:"closed,omitempty"`                  // nothing of it
+	Windows       []*Window              `protobuf:"bytes,2,rep,name=windows,proto3" json:"windows,omitempty"`                 // none: all
+	DepthS        int64                  `protobuf:"varint,3,opt,name=depth_s,json=depthS,proto3" json:"depth_s,omitempty"`    // how far back a part may begin, 0 for any
+	LengthS       int64                  `protobuf:"varint,4,opt,name=length_s,json=lengthS,proto3" json:"length_s,omitempty"` // how long a part may be, 0 for any
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reach) Reset() {
+	*x = Reach{}
+	mi := &file_usher_v1_auth_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reach) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reach) ProtoMessage() {}
+
+func (x *Reach) ProtoReflect() protoreflect.Message {
+	mi := &file_usher_v1_auth_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reach.ProtoReflect.Descriptor instead.
+func (*Reach) Descriptor() ([]byte, []int) {
+	return file_usher_v1_auth_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Reach) GetClosed() bool {
+	if x != nil {
+		return x.Closed
+	}
+	return false
+}
+
+func (x *Reach) GetWindows() []*Window {
+	if x != nil {
+		return x.Windows
+	}
+	return nil
+}
+
+func (x *Reach) GetDepthS() int64 {
+	if x != nil {
+		return x.DepthS
+	}
+	return 0
+}
+
+func (x *Reach) GetLengthS() int64 {
+	if x != nil {
+		return x.LengthS
+	}
+	return 0
+}
+
+// Window is a part of the archive in Unix time; 0 is open on that side.
+type Window struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          int64                  `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"` // in it
+	To            int64                  `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`     // not in it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Window) Reset() {
+	*x = Window{}
+	mi := &file_usher_v1_auth_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Window) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Window) ProtoMessage() {}
+
+func (x *Window) ProtoReflect() protoreflect.Message {
+	mi := &file_usher_v1_auth_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Window.ProtoReflect.Descriptor instead.
+func (*Window) Descriptor() ([]byte, []int) {
+	return file_usher_v1_auth_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Window) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *Window) GetTo() int64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
 // AuthReply answers an AuthRequest.
 type AuthReply struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -464,6 +594,7 @@ type AuthReply struct {
 	Unaccounted    bool                   `protobuf:"varint,14,opt,name=unaccounted,proto3" json:"unaccounted,omitempty"`
 	WorkerUnixMs   int64                  `protobuf:"varint,15,opt,name=worker_unix_ms,json=workerUnixMs,proto3" json:"worker_unix_ms,omitempty"`
 	Stream         string                 `protobuf:"bytes,18,opt,name=stream,proto3" json:"stream,omitempty"`    // the stream's own name where the viewer asked by an alias, else empty
+	Reach          *Reach                 `protobuf:"bytes,55,opt,name=reach,proto3" json:"reach,omitempty"`      // of an allow: what its edge may let the viewer have of the archive
 	Unknown        bool                   `protobuf:"varint,30,opt,name=unknown,proto3" json:"unknown,omitempty"` // a denial because nobody could tell, and not for its own sake
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -471,7 +602,7 @@ type AuthReply struct {
 
 func (x *AuthReply) Reset() {
 	*x = AuthReply{}
-	mi := &file_usher_v1_auth_proto_msgTypes[2]
+	mi := &file_usher_v1_auth_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -483,7 +614,7 @@ func (x *AuthReply) String() string {
 func (*AuthReply) ProtoMessage() {}
 
 func (x *AuthReply) ProtoReflect() protoreflect.Message {
-	mi := &file_usher_v1_auth_proto_msgTypes[2]
+	mi := &file_usher_v1_auth_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -496,7 +627,7 @@ func (x *AuthReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthReply.ProtoReflect.Descriptor instead.
 func (*AuthReply) Descriptor() ([]byte, []int) {
-	return file_usher_v1_auth_proto_rawDescGZIP(), []int{2}
+	return file_usher_v1_auth_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AuthReply) GetStatus() AuthReply_Status {
@@ -611,6 +742,13 @@ func (x *AuthReply) GetStream() string {
 	return ""
 }
 
+func (x *AuthReply) GetReach() *Reach {
+	if x != nil {
+		return x.Reach
+	}
+	return nil
+}
+
 func (x *AuthReply) GetUnknown() bool {
 	if x != nil {
 		return x.Unknown
@@ -654,17 +792,26 @@ const file_usher_v1_auth_proto_rawDesc = "" +
 	"\tcame_back\x18A \x01(\bR\bcameBack\x12\x16\n" +
 	"\x06action\x18\x1e \x01(\tR\x06action\x12\x16\n" +
 	"\x06update\x18\x1f \x01(\bR\x06update\x12+\n" +
-	"\aarchive\x18  \x01(\v2\x11.usher.v1.ArchiveR\aarchive\"\xaf\x01\n" +
+	"\aarchive\x18  \x01(\v2\x11.usher.v1.ArchiveR\aarchive\"\xc5\x01\n" +
 	"\aArchive\x12*\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x16.usher.v1.Archive.KindR\x04kind\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x03R\x05start\x12\x16\n" +
-	"\x06length\x18\x03 \x01(\x03R\x06length\"J\n" +
+	"\x06length\x18\x03 \x01(\x03R\x06length\x12\x14\n" +
+	"\x05since\x187 \x01(\x03R\x05since\"J\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"KIND_RANGE\x10\x01\x12\r\n" +
 	"\tKIND_FROM\x10\x02\x12\r\n" +
-	"\tKIND_BACK\x10\x03\"\x8e\x05\n" +
+	"\tKIND_BACK\x10\x03\"\x7f\n" +
+	"\x05Reach\x12\x16\n" +
+	"\x06closed\x18\x01 \x01(\bR\x06closed\x12*\n" +
+	"\awindows\x18\x02 \x03(\v2\x10.usher.v1.WindowR\awindows\x12\x17\n" +
+	"\adepth_s\x18\x03 \x01(\x03R\x06depthS\x12\x19\n" +
+	"\blength_s\x18\x04 \x01(\x03R\alengthS\",\n" +
+	"\x06Window\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\x03R\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x03R\x02to\"\xb5\x05\n" +
 	"\tAuthReply\x122\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x1a.usher.v1.AuthReply.StatusR\x06status\x12\x1f\n" +
 	"\vdecision_id\x18\x02 \x01(\fR\n" +
@@ -684,7 +831,8 @@ const file_usher_v1_auth_proto_rawDesc = "" +
 	"\x0fpolicy_revision\x18\r \x01(\x03R\x0epolicyRevision\x12 \n" +
 	"\vunaccounted\x18\x0e \x01(\bR\vunaccounted\x12$\n" +
 	"\x0eworker_unix_ms\x18\x0f \x01(\x03R\fworkerUnixMs\x12\x16\n" +
-	"\x06stream\x18\x12 \x01(\tR\x06stream\x12\x18\n" +
+	"\x06stream\x18\x12 \x01(\tR\x06stream\x12%\n" +
+	"\x05reach\x187 \x01(\v2\x0f.usher.v1.ReachR\x05reach\x12\x18\n" +
 	"\aunknown\x18\x1e \x01(\bR\aunknown\"}\n" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n" +
@@ -707,23 +855,27 @@ func file_usher_v1_auth_proto_rawDescGZIP() []byte {
 }
 
 var file_usher_v1_auth_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_usher_v1_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_usher_v1_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_usher_v1_auth_proto_goTypes = []any{
 	(Archive_Kind)(0),     // 0: usher.v1.Archive.Kind
 	(AuthReply_Status)(0), // 1: usher.v1.AuthReply.Status
 	(*AuthRequest)(nil),   // 2: usher.v1.AuthRequest
 	(*Archive)(nil),       // 3: usher.v1.Archive
-	(*AuthReply)(nil),     // 4: usher.v1.AuthReply
+	(*Reach)(nil),         // 4: usher.v1.Reach
+	(*Window)(nil),        // 5: usher.v1.Window
+	(*AuthReply)(nil),     // 6: usher.v1.AuthReply
 }
 var file_usher_v1_auth_proto_depIdxs = []int32{
 	3, // 0: usher.v1.AuthRequest.archive:type_name -> usher.v1.Archive
 	0, // 1: usher.v1.Archive.kind:type_name -> usher.v1.Archive.Kind
-	1, // 2: usher.v1.AuthReply.status:type_name -> usher.v1.AuthReply.Status
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	5, // 2: usher.v1.Reach.windows:type_name -> usher.v1.Window
+	1, // 3: usher.v1.AuthReply.status:type_name -> usher.v1.AuthReply.Status
+	4, // 4: usher.v1.AuthReply.reach:type_name -> usher.v1.Reach
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_usher_v1_auth_proto_init() }
@@ -737,7 +889,7 @@ func file_usher_v1_auth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_usher_v1_auth_proto_rawDesc), len(file_usher_v1_auth_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   3,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -209,6 +209,7 @@ type KeptGrant struct {
 	UntilUnixMs     int64                  `protobuf:"varint,10,opt,name=until_unix_ms,json=untilUnixMs,proto3" json:"until_unix_ms,omitempty"`
 	ConfirmedUnixMs int64                  `protobuf:"varint,11,opt,name=confirmed_unix_ms,json=confirmedUnixMs,proto3" json:"confirmed_unix_ms,omitempty"` // 0: no worker has said so
 	Unaccounted     bool                   `protobuf:"varint,12,opt,name=unaccounted,proto3" json:"unaccounted,omitempty"`
+	Archive         string                 `protobuf:"bytes,55,opt,name=archive,proto3" json:"archive,omitempty"` // how far into the archive, as policies of subscribers write it; "" is all of it
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -327,6 +328,13 @@ func (x *KeptGrant) GetUnaccounted() bool {
 	return false
 }
 
+func (x *KeptGrant) GetArchive() string {
+	if x != nil {
+		return x.Archive
+	}
+	return ""
+}
+
 var File_usher_v1_keep_proto protoreflect.FileDescriptor
 
 const file_usher_v1_keep_proto_rawDesc = "" +
@@ -354,7 +362,7 @@ const file_usher_v1_keep_proto_rawDesc = "" +
 	"\brequests\x18\x0f \x01(\x03R\brequests\x12%\n" +
 	"\x0ecaller_session\x18\x0e \x01(\tR\rcallerSession\x12\"\n" +
 	"\rasked_unix_ms\x18\x10 \x01(\x03R\vaskedUnixMs\x12)\n" +
-	"\x05grant\x18\x14 \x01(\v2\x13.usher.v1.KeptGrantR\x05grant\"\xdd\x02\n" +
+	"\x05grant\x18\x14 \x01(\v2\x13.usher.v1.KeptGrantR\x05grant\"\xf7\x02\n" +
 	"\tKeptGrant\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\fR\tsessionId\x12\x1f\n" +
@@ -370,7 +378,8 @@ const file_usher_v1_keep_proto_rawDesc = "" +
 	"\runtil_unix_ms\x18\n" +
 	" \x01(\x03R\vuntilUnixMs\x12*\n" +
 	"\x11confirmed_unix_ms\x18\v \x01(\x03R\x0fconfirmedUnixMs\x12 \n" +
-	"\vunaccounted\x18\f \x01(\bR\vunaccountedB&Z$usher.internal/schemas/proto/usherv1b\x06proto3"
+	"\vunaccounted\x18\f \x01(\bR\vunaccounted\x12\x18\n" +
+	"\aarchive\x187 \x01(\tR\aarchiveB&Z$usher.internal/schemas/proto/usherv1b\x06proto3"
 
 var (
 	file_usher_v1_keep_proto_rawDescOnce sync.Once

@@ -16,6 +16,7 @@ import (
 
 	"usher.internal/libs/access"
 	"usher.internal/libs/config"
+	"usher.internal/libs/match"
 	"usher.internal/libs/middleware"
 )
 
@@ -45,7 +46,8 @@ type aCase struct {
 		User, Name, Location, Text, Identity string
 		Sessions                             int
 		Duration, Grant, Recheck, Grace      config.Duration
-		WholeSession                         bool `yaml:"whole_session"`
+		WholeSession                         bool   `yaml:"whole_session"`
+		Archive                              string // as access.Reach is written
 	}
 }
 
@@ -107,6 +109,10 @@ func (s *Suite[O, D]) run(t *testing.T, c *aCase) {
 		Duration: w.Duration.Duration(), Grant: w.Grant.Duration(), Recheck: w.Recheck.Duration(), Grace: w.Grace.Duration(),
 		WholeSession: w.WholeSession, Location: w.Location, Text: got.Text,
 	}
+	if reach := got.Reach.String(); reach != w.Archive {
+		t.Errorf("Ask gives the archive %q, want %q", reach, w.Archive)
+	}
+	got.Reach = nil
 	if got != want || !strings.Contains(got.Text, w.Text) || got.Text == "" {
 		t.Errorf("Ask = %+v, want %+v with text %q", got, want, w.Text)
 	}
@@ -127,6 +133,7 @@ func (c *aCase) request() *access.Request {
 	r := c.Request
 	req := &access.Request{
 		Token: r.Token, Query: r.Query, Path: r.Path, Host: r.Host, UserAgent: r.UA, Referer: r.Referer,
+		Archive:       match.Archive(r.Path),
 		CallerSession: r.Session, Channel: r.Channel, Stream: r.Stream, Protocol: r.Protocol,
 		Key: access.Key{0xab, 15: 0xcd}, Received: received,
 	}

@@ -2,6 +2,7 @@ package vectors_test
 
 import (
 	"cmp"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -40,7 +41,7 @@ func (c *chain) overHTTP(t *testing.T, q *decidetest.Question, device string) an
 		return answer{}
 	}
 	defer func() { _ = res.Body.Close() }() // it is read
-	_, err = io.Copy(io.Discard, res.Body)
+	body, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Errorf("half an answer: %v", err)
 	}
@@ -56,11 +57,11 @@ func (c *chain) overHTTP(t *testing.T, q *decidetest.Question, device string) an
 	if a.row != nil && res.StatusCode == http.StatusOK {
 		a.reason = a.row.Reason // no caller is told why it may
 	}
-	a.check = func(t *testing.T, w *decidetest.Want) { checkHTTP(t, kind, w, res) }
+	a.check = func(t *testing.T, w *decidetest.Want) { checkHTTP(t, kind, w, res, string(body)) }
 	return a
 }
 
-func checkHTTP(t *testing.T, kind string, w *decidetest.Want, res *http.Response) {
+func checkHTTP(t *testing.T, kind string, w *decidetest.Want, res *http.Response, body string) {
 	t.Helper()
 	status := w.HTTP.Status
 	if status == 0 {
@@ -71,6 +72,9 @@ func checkHTTP(t *testing.T, kind string, w *decidetest.Want, res *http.Response
 	}
 	if res.StatusCode != status {
 		t.Errorf("status = %d, want %d", res.StatusCode, status)
+	}
+	if w.HTTP.Body != "" && !decidetest.Like(body, w.HTTP.Body) {
+		t.Errorf("body = %s, want %s", body, w.HTTP.Body)
 	}
 	for name, want := range w.HTTP.Header {
 		if got := res.Header.Get(name); !decidetest.Like(got, want) {
@@ -129,6 +133,9 @@ func (c *chain) flussonic(q *decidetest.Question, device string) *http.Request {
 				v.Set(name, value)
 			}
 		}
+		if part := mediaRequest(req.Archive); part != "" {
+			v.Set("media_request", part)
+		}
 		ask = v.Encode()
 	}
 	r := get(c.edge + "/v1/flussonic/" + req.Node + "?" + ask)
@@ -136,6 +143,19 @@ func (c *chain) flussonic(q *decidetest.Question, device string) *http.Request {
 		r.URL.Path += "/publish"
 	}
 	return r
+}
+
+// mediaRequest is how Flussonic says which part of the archive is asked for.
+func mediaRequest(a access.Archive) string {
+	switch a.Kind {
+	case access.Range:
+		return fmt.Sprintf("dvr_session-hls_mbr_playlist-%d-%d", a.Start, a.Length)
+	case access.From:
+		return fmt.Sprintf("hls_timeshift_playlist-hls_timeshift_abs-%d", a.Start)
+	case access.Back:
+		return fmt.Sprintf("hls_timeshift_playlist-hls_timeshift_rel-%d", a.Length)
+	}
+	return ""
 }
 
 // sessionID makes an id of Flussonic's form of the case's name for it.

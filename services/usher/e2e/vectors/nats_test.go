@@ -60,7 +60,7 @@ func (c *chain) message(q *decidetest.Question, device string) *usherv1.AuthRequ
 		Id: id[:], Region: c.region, Edge: "edge0", Node: req.Node, Caller: caller, SessionKey: key[:],
 		Stream: req.Stream, Token: req.Token, Query: req.Query, Path: req.Path, Host: req.Host, Ip: req.IP.String(),
 		UserAgent: req.UserAgent, Referer: req.Referer, Device: device, Channel: req.Channel, CallerSession: req.CallerSession,
-		ReceivedUnixUs: time.Now().UnixMicro(), KnownStream: req.Known, Action: string(req.Action),
+		Archive: archive(req.Archive), ReceivedUnixUs: time.Now().UnixMicro(), KnownStream: req.Known, Action: string(req.Action),
 	}
 	if q.Running {
 		m.SessionId = req.Session[:]
@@ -69,6 +69,18 @@ func (c *chain) message(q *decidetest.Question, device string) *usherv1.AuthRequ
 		}
 	}
 	return m
+}
+
+// archive is the recorded part as an edge sends it.
+func archive(a access.Archive) *usherv1.Archive {
+	kind, ok := map[access.ArchiveKind]usherv1.Archive_Kind{
+		access.Range: usherv1.Archive_KIND_RANGE, access.Piece: usherv1.Archive_KIND_RANGE, access.From: usherv1.Archive_KIND_FROM,
+		access.Back: usherv1.Archive_KIND_BACK, access.Unknown: usherv1.Archive_KIND_UNSPECIFIED,
+	}[a.Kind]
+	if !ok {
+		return nil
+	}
+	return &usherv1.Archive{Kind: kind, Start: a.Start, Length: a.Length}
 }
 
 // opened remembers the session that a caller's own one was given.

@@ -17,6 +17,10 @@ func (Adapter) Answer(w http.ResponseWriter, n *caller.Node, d *access.Decision)
 	switch {
 	case d.Outcome == access.Allow:
 		allowed(h, n, d)
+		if windows := d.Reach.At(time.Now()); windows != nil {
+			write(w, http.StatusOK, map[string][]span{"allowed_dvr_ranges": spans(windows)})
+			return
+		}
 		caller.Empty(w, http.StatusOK)
 	case d.Unknown:
 		caller.Empty(w, http.StatusInternalServerError)
@@ -60,14 +64,33 @@ type failure struct {
 
 // refused says why in Flussonic's own words, without anything that a viewer brought.
 func refused(w http.ResponseWriter, d *access.Decision) {
-	body, err := json.Marshal(map[string][]failure{"errors": {{Status: "403", Code: string(d.Reason), Title: d.Reason.Text()}}})
-	if err != nil { // three strings: cannot be
-		caller.Empty(w, http.StatusForbidden)
+	write(w, http.StatusForbidden, map[string][]failure{"errors": {{Status: "403", Code: string(d.Reason), Title: d.Reason.Text()}}})
+}
+
+// span is a part of the archive by Flussonic's own schema: a bound that is left out is open.
+type span struct {
+	OpenedAt int64 `json:"opened_at,omitempty"`
+	ClosedAt int64 `json:"closed_at,omitempty"`
+}
+
+// spans are what Flussonic lets the viewer have of the archive; none is no archive at all.
+func spans(windows []access.Window) []span {
+	out := make([]span, 0, len(windows))
+	for _, w := range windows {
+		out = append(out, span{w.From, w.To})
+	}
+	return out
+}
+
+func write(w http.ResponseWriter, status int, answer any) {
+	body, err := json.Marshal(answer)
+	if err != nil { // texts and numbers: cannot be
+		caller.Empty(w, status)
 		return
 	}
 	h := w.Header()
 	h["Content-Type"] = []string{"application/json"}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	w.WriteHeader(http.StatusForbidden)
+	w.WriteHeader(status)
 	_, _ = w.Write(body) // the caller has gone; it has nothing to be told
 }

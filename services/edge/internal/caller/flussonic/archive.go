@@ -16,6 +16,8 @@ func (f fields) archive() (access.Archive, error) {
 	parts := strings.Split(text, "-")
 	last, before := number(parts, 1), number(parts, 2)
 	switch {
+	case strings.HasPrefix(text, "dvr_") && parts[len(parts)-1] == "now" && before >= 0:
+		return access.Archive{Kind: access.From, Start: before}, nil
 	case strings.Contains(text, "timeshift_rel") && last >= 0:
 		return access.Archive{Kind: access.Back, Length: last}, nil
 	case strings.Contains(text, "timeshift_abs") && last >= 0:

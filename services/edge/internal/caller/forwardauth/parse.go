@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"usher.internal/libs/access"
+	"usher.internal/libs/match"
 	"usher.internal/services/edge/internal/caller"
 )
 
@@ -31,6 +32,7 @@ func (a Adapter) Parse(r *http.Request, n *caller.Node, peer netip.Addr, q *acce
 	if q.Stream, ok = n.Stream(q.Path); !ok {
 		return caller.Badf("no stream's name can be read out of the path")
 	}
+	q.Archive = match.Archive(q.Path)
 	if q.IP, err = n.ClientIP(r.Header, peer, a.ip); err != nil {
 		return err
 	}

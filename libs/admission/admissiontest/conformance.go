@@ -366,6 +366,9 @@ func testKeep(t *testing.T, h *tester) {
 	}
 	h.live(1)
 	h.want(h.one(box(2).Open("b", func(o *admission.Open) { o.Limit = 1 })), access.Deny, access.Limit)
+	h.Kill(first.Open.Session, time.Hour)
+	after := box(1).Open("a", func(o *admission.Open) { o.Keep, o.User, o.Subject = true, "", key("somebody") })
+	h.want(h.one(after), access.Deny, access.Killed)
 }
 
 func testLowered(t *testing.T, h *tester) {

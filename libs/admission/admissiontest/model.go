@@ -385,7 +385,7 @@ func (m *Model) barred(o *admission.Open) (access.Reason, bool) {
 	last := bar{until: m.now()}
 	for _, k := range []string{o.Key.String(), onStream(o.Subject, o.Stream, o.Device)} {
 		b := m.bars[k]
-		if k == o.Key.String() && b.of != o.Subject {
+		if k == o.Key.String() && b.of != o.Subject && !o.Keep {
 			continue // a caller whose ids start again gave it to somebody else
 		}
 		if b.until.After(last.until) {

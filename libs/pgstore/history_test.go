@@ -160,6 +160,7 @@ func TestDropOldest(t *testing.T) {
 			VALUES ($1, $2, 1, 1, 'deny', 'x', 'r', 'e', 'n', 'c', 's', 'main')`, day.Add(time.Hour), [16]byte(newID(t)))
 	}
 	h.opened("news")
+	h.exec("UPDATE usher.seat SET opened_at = now(), last_seen_at = now()") // in the first hour of a day it has seen a midnight, and counts
 	today := played{realm: "main", user: "anna", stream: "news", node: "n1", opened: time.Now(), seen: time.Now(), closed: time.Now(), reason: "stopped", bytes: 1}
 	h.write(today)
 	want := []string{"decision_steps_" + older.Format("20060102"), "decision_steps_" + old.Format("20060102"), "decision_" + older.Format("20060102"),

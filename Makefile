@@ -8,7 +8,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 build_flags = -trimpath -ldflags "-X main.version=$(VERSION)"
 roles = edge worker recorder
 
-.PHONY: up build test bench lint generate check clean
+.PHONY: up build test day bench lint generate check clean
 
 up:
 	@scripts/install postgres
@@ -24,6 +24,11 @@ build:
 test:
 	@scripts/install postgres compiler nginx
 	go test -race -timeout 9m work
+
+# The simulated day at its full size: 2,000 viewers, five nodes, restarts and kills; six minutes.
+day:
+	@scripts/install postgres
+	USHER_DAY=large go test -count=1 -timeout 20m -run 'TestDay$$' -v ./services/usher/e2e
 
 # What DESIGN.md promises of speed, as ratios to a yardstick in the same run: services/usher/bench/README.md.
 # make bench ARGS="-only new-64 -rounds 3"

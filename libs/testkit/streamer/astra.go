@@ -27,6 +27,8 @@ type client struct {
 	label        string // X-Session-Name
 	bytes        int64
 	live, over   bool
+	unasked      bool   // nobody answered
+	reason       string // of its end
 }
 
 // firstID is the number of a process's first session.
@@ -72,7 +74,7 @@ func (a *Astra) Connect(v Viewer) (*Conn, Answer) {
 	if c == nil {
 		return nil, answer
 	}
-	return &Conn{close: func() { a.leave(c) }, lasts: func() bool { return a.lasts(c) }}, answer
+	return &Conn{close: func() { a.leave(c) }, lasts: func() (bool, string) { return a.lasts(c) }}, answer
 }
 
 func (a *Astra) open(v Viewer, live bool) (*client, Answer) {
@@ -94,6 +96,9 @@ func (a *Astra) open(v Viewer, live bool) (*client, Answer) {
 	if a.opts.Backend != "" {
 		answer.Asked = true
 		answer.Status, answer.Location, label = a.ask(v, id)
+		if answer.Status == 0 {
+			answer.Status, answer.Unknown = http.StatusOK, true
+		}
 	}
 
 	a.mu.Lock()
@@ -108,7 +113,7 @@ func (a *Astra) open(v Viewer, live bool) (*client, Answer) {
 		return c, answer
 	}
 	now := a.now()
-	c := &client{Viewer: v, id: id, opened: now, last: now, label: label, live: live, bytes: segment}
+	c := &client{Viewer: v, id: id, opened: now, last: now, label: label, live: live, bytes: segment, unasked: answer.Unknown}
 	a.sessions[id] = c
 	if !live {
 		a.byPlayer[v] = c
@@ -116,8 +121,8 @@ func (a *Astra) open(v Viewer, live bool) (*client, Answer) {
 	return c, answer
 }
 
-// ask puts the one question of a session. A 4xx refuses; no answer and a server's error let the
-// viewer in.
+// ask puts the one question of a session. A 4xx refuses; no answer and a server's error, status 0
+// here, let the viewer in.
 func (a *Astra) ask(v Viewer, id int) (status int, location, label string) {
 	address := a.opts.Backend
 	if q := v.query(); q != "" {
@@ -143,7 +148,7 @@ func (a *Astra) ask(v Viewer, id int) (status int, location, label string) {
 	r.Header.Set("X-Real-Host", "live.example.com")
 	res, err := a.send(r)
 	if err != nil {
-		return http.StatusOK, "", ""
+		return 0, "", ""
 	}
 	_ = res.Body.Close()
 	location = res.Header.Get("X-Location")
@@ -154,6 +159,8 @@ func (a *Astra) ask(v Viewer, id int) (status int, location, label string) {
 		return http.StatusForbidden, "", ""
 	case res.StatusCode/100 == 3:
 		return http.StatusFound, res.Header.Get("Location"), ""
+	case res.StatusCode/100 == 5:
+		return 0, "", ""
 	}
 	return http.StatusOK, "", res.Header.Get("X-Session-Name")
 }
@@ -161,21 +168,21 @@ func (a *Astra) ask(v Viewer, id int) (status int, location, label string) {
 func (a *Astra) leave(c *client) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.end(c)
+	a.end(c, "disconnect")
 }
 
-func (a *Astra) lasts(c *client) bool {
+func (a *Astra) lasts(c *client) (bool, string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return !a.away() && !c.over
+	return !a.away() && !c.over, c.reason
 }
 
 // end closes a session and tells the webhook. The caller holds mu.
-func (a *Astra) end(c *client) {
+func (a *Astra) end(c *client, reason string) {
 	if c.over {
 		return
 	}
-	c.over = true
+	c.over, c.reason = true, reason
 	delete(a.sessions, c.id)
 	if !c.live {
 		delete(a.byPlayer, c.Viewer)
@@ -199,7 +206,7 @@ func (a *Astra) Scan() {
 	now := a.now()
 	for _, c := range a.sessions {
 		if !c.live && now.Sub(c.last) >= a.opts.Idle {
-			a.end(c)
+			a.end(c, "idle")
 		}
 	}
 }
@@ -215,7 +222,7 @@ func (a *Astra) Playing() []Play {
 	for _, c := range a.inOrder() {
 		p := Play{
 			ID: strconv.Itoa(c.id), Stream: c.Stream, Token: c.Token, IP: c.IP, UserAgent: c.UserAgent, User: c.label,
-			Opened: c.opened, Last: c.last, Bytes: c.bytes, Connected: c.live,
+			Opened: c.opened, Last: c.last, Bytes: c.bytes, Connected: c.live, Unasked: c.unasked,
 		}
 		if c.live {
 			p.Last = a.now()
@@ -261,7 +268,7 @@ func (a *Astra) control(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, map[string]any{"sessions": list})
 	case "close-session":
 		if c := a.sessions[number(call.ID)]; c != nil {
-			a.end(c)
+			a.end(c, "closed_by_api")
 		}
 		answer(w, http.StatusOK, map[string]any{"close-session": "ok"})
 	default:

@@ -45,7 +45,9 @@ type session struct {
 	user                string
 	limit               int
 	bytes               int64
-	live                bool // it has a connection
+	live                bool   // it has a connection
+	unknown             bool   // the last question was not answered
+	reason              string // of its end
 	published           bool
 }
 
@@ -75,7 +77,7 @@ func (f *Flussonic) Connect(v Viewer) (*Conn, Answer) {
 	if !a.OK() {
 		return nil, a
 	}
-	return &Conn{close: func() { f.leave(s) }, lasts: func() bool { return f.lasts(s) }}, a
+	return &Conn{close: func() { f.leave(s) }, lasts: func() (bool, string) { return f.lasts(s) }}, a
 }
 
 // Publish is Connect of one who sends a stream.
@@ -84,20 +86,29 @@ func (f *Flussonic) Publish(v Viewer) (*Conn, Answer) {
 	if !a.OK() {
 		return nil, a
 	}
-	return &Conn{close: func() { f.leave(s) }, lasts: func() bool { return f.lasts(s) }}, a
+	return &Conn{close: func() { f.leave(s) }, lasts: func() (bool, string) { return f.lasts(s) }}, a
 }
 
 // Conn is a connection of a viewer.
 type Conn struct {
 	close func()
-	lasts func() bool
+	lasts func() (bool, string)
 }
 
 // Close is the viewer leaving.
 func (c *Conn) Close() { c.close() }
 
 // Lasts says whether the server still serves it.
-func (c *Conn) Lasts() bool { return c.lasts() }
+func (c *Conn) Lasts() bool {
+	ok, _ := c.lasts()
+	return ok
+}
+
+// Reason says why the server has ended it: "" where it has not, or was killed.
+func (c *Conn) Reason() string {
+	_, reason := c.lasts()
+	return reason
+}
 
 // visit finds or opens the viewer's session and asks about it where its answer has run out.
 func (f *Flussonic) visit(v Viewer, live, published bool) (*session, Answer) {
@@ -123,7 +134,7 @@ func (f *Flussonic) visit(v Viewer, live, published bool) (*session, Answer) {
 	if f.boot != boot {
 		return nil, Answer{} // it was killed meanwhile
 	}
-	a := Answer{Session: s.id, Asked: asked}
+	a := Answer{Session: s.id, Asked: asked, Unknown: asked && s.unknown}
 	switch {
 	case s.state == granted:
 		a.Status = http.StatusOK
@@ -183,10 +194,10 @@ func (f *Flussonic) leave(s *session) {
 	f.end(s, "disconnect")
 }
 
-func (f *Flussonic) lasts(s *session) bool {
+func (f *Flussonic) lasts(s *session) (bool, string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !f.away() && s.state == granted && s.live
+	return !f.away() && s.state == granted && s.live, s.reason
 }
 
 // end closes a session and forgets it. The caller holds mu.
@@ -200,7 +211,7 @@ func (f *Flussonic) end(s *session, reason string) {
 
 // finish tells once that a session plays no more. The caller holds mu.
 func (f *Flussonic) finish(s *session, reason string) {
-	s.live = false
+	s.live, s.reason = false, reason
 	if s.state == granted || s.state == establishing {
 		f.tell("play_closed", s, f.now(), reason)
 	}

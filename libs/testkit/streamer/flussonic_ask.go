@@ -58,6 +58,7 @@ func (f *Flussonic) verify(s *session) bool {
 func (f *Flussonic) apply(s *session, v verdict) {
 	now := f.now()
 	s.until = now.Add(v.duration)
+	s.unknown = v.status == 0 || v.status == http.StatusInternalServerError
 	switch v.status {
 	case 0, http.StatusInternalServerError:
 		s.until = now.Add(f.opts.Retry)

@@ -34,6 +34,7 @@ type Answer struct {
 	Location string // where a 302 leads
 	Session  string // the server's own id of the session
 	Asked    bool   // the backend was asked on this request
+	Unknown  bool   // and could not tell: the status is the server's own
 }
 
 // OK says that the viewer sees something.
@@ -45,6 +46,7 @@ type Play struct {
 	Opened, Last                           time.Time // Last request, or now while it is connected
 	Bytes                                  int64
 	Connected                              bool // it lasts as long as its connection
+	Unasked                                bool // it was let in since the backend could not be asked
 }
 
 // Options are how a server is set up. The zero value asks nobody and lets everybody in.

@@ -39,14 +39,25 @@ func assemble(t *testing.T, nats, dsn, streams string, env ...string) *fleet {
 	if err := store.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.ApplyPolicy(t.Context(), f.policy(t, streams), "test", ""); err != nil {
-		t.Fatal(err)
-	}
+	f.apply(t, f.policy(t, streams))
 	if f.pool, err = pgxpool.New(t.Context(), dsn); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.pool.Close)
 	return f
+}
+
+// apply stores a policy as the newest revision.
+func (f *fleet) apply(t *testing.T, source string) {
+	t.Helper()
+	store, err := pgstore.Open(t.Context(), pgstore.Config{DSN: f.dsn, Application: "test"}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if _, err := store.ApplyPolicy(t.Context(), source, "test", ""); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (f *fleet) path(name string) string { return filepath.Join(f.dir, name) }

@@ -31,7 +31,7 @@ func TestWorkersKilledUnderLoad(t *testing.T) { //nolint:paralleltest // answers
 	l := newLoad(t, seed, 300, 400*time.Millisecond, one, two)
 	ctx, stop := context.WithTimeout(t.Context(), 9*time.Second)
 	defer stop()
-	over := f.watchLimits(t, ctx)
+	over := f.watchLimits(t, ctx, overSQL)
 	asked := make(chan struct{})
 	go func() { defer close(asked); l.run(ctx) }()
 	kills, pauses := f.disturb(t, ctx, workers, rand.New(rand.NewPCG(seed, 1)))
@@ -83,8 +83,9 @@ SELECT user_id || ' on ' || split_part(stream, '-', 1) || ': ' || count(*)
  GROUP BY user_id, split_part(stream, '-', 1)
 HAVING split_part(stream, '-', 1) = 'live' AND count(*) > 3 OR split_part(stream, '-', 1) = 'film' AND count(*) > 2`
 
-// watchLimits looks at the live seats until ctx ends and tells the first excess, or "".
-func (f *fleet) watchLimits(t *testing.T, ctx context.Context) <-chan string {
+// watchLimits looks at the live seats until ctx ends and tells the first excess that the query finds,
+// or "".
+func (f *fleet) watchLimits(t *testing.T, ctx context.Context, query string) <-chan string {
 	t.Helper()
 	found := make(chan string, 1)
 	go func() {
@@ -92,7 +93,7 @@ func (f *fleet) watchLimits(t *testing.T, ctx context.Context) <-chan string {
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			rows, err := f.pool.Query(ctx, overSQL)
+			rows, err := f.pool.Query(ctx, query)
 			if err == nil {
 				var all []string
 				if all, err = pgx.CollectRows(rows, pgx.RowTo[string]); len(all) > 0 {

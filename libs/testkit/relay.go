@@ -1,10 +1,15 @@
 package testkit
 
 import (
+	"context"
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
+
+// dialWithin is for the other end of a relay, which is on this machine.
+const dialWithin = 5 * time.Second
 
 // Relay is a link between two programs that can be cut: a TCP address of its own that leads to
 // another one. Its methods may be called from any goroutine.
@@ -83,7 +88,9 @@ func (r *Relay) lead(from net.Conn) {
 	if !r.keep(from) || !r.pass() {
 		return
 	}
-	to, err := net.Dial("tcp", r.to)
+	ctx, cancel := context.WithTimeout(context.Background(), dialWithin)
+	defer cancel()
+	to, err := new(net.Dialer).DialContext(ctx, "tcp", r.to)
 	if err != nil {
 		return
 	}

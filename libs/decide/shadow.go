@@ -29,6 +29,9 @@ func (j *judgement) shadow(ctx context.Context) {
 	if v.Rule == nil {
 		j.rule, v.Rule = unruled, unruled.Rule
 	}
+	if j.req.Action == access.Publish && v.Outcome != access.Allow && j.answering() == nil {
+		return // a trial lets everybody watch; it lets nobody publish whom no check of today accepts
+	}
 	v.Would, v.WouldReason = v.Outcome, v.Reason
 	v.Reach = nil // is tried out too
 	answer := j.answering()

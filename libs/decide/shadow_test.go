@@ -48,13 +48,17 @@ func TestShadowHangingNewCheckDoesNotCostTheOldBackend(t *testing.T) {
 	})
 }
 
+// A trial lets everybody watch, and nobody publish whom the check of today does not accept.
 func TestShadowPublishersOfANodeInShadow(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, shadowPolicy)
-	r := viewerAt("news", "k1")
-	r.Node, r.Action = "fl", access.Publish
-	if v := b.engine.Decide(t.Context(), r); v.Outcome != access.Allow {
-		t.Errorf("publisher on a node with enforce: off = %s %s (%s)", v.Outcome, v.Reason, v.Text)
+	b.upstream.Set("b.example", decidetest.Backend{Status: 200})
+	for node, want := range map[string]access.Outcome{"fl": access.Deny, "web": access.Allow} {
+		r := viewerAt("news", "k1")
+		r.Node, r.Action = node, access.Publish
+		if v := b.engine.Decide(t.Context(), r); v.Outcome != want || v.Would != "" && v.Would != access.Deny {
+			t.Errorf("publisher on node %s with enforce: off = %s %s (%s), want %s", node, v.Outcome, v.Reason, v.Text, want)
+		}
 	}
 }
 

@@ -48,7 +48,7 @@ func (c *compiler) answers(files map[string]*fileNode) {
 	for name, n := range c.snapshot.Nodes {
 		n.Answer = c.answer(path{"nodes", name, "answer"}, files[name].Answer, n.Shadow)
 		if n.Rechecks && n.Shadow > 0 && n.Answer == nil {
-			c.warnf(path{"nodes", name, "enforce"}, "lets everybody publish too, if on_publish asks this node: name the check that answers (answer), or leave on_publish as it is")
+			c.warnf(path{"nodes", name, "enforce"}, "lets nobody publish, if on_publish asks this node: name the check that answers (answer), or leave on_publish as it is")
 		}
 	}
 }

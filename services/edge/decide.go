@@ -295,7 +295,7 @@ func (s *Service) keep(q *question, ses *session, g *grant) *session {
 	n := &session{
 		key: q.Key, stream: unique.Make(q.Stream), ua: unique.Make(q.UserAgent), prefix: q.prefix,
 		device: strings.Clone(q.Device), node: unique.Make(q.node.Name),
-		rechecks: q.node.Rechecks, born: now, reported: now, renewed: now,
+		rechecks: q.node.Rechecks, publishes: !q.plays(), born: now, reported: now, renewed: now,
 	}
 	own := ""
 	if q.node.Control != nil {

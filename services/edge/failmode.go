@@ -51,7 +51,7 @@ func (s *Service) failed(ctx context.Context, q *question, ses *session, cause e
 	case closed:
 		// The last word on this viewer was that this part is not for him.
 		d.Reason = access.NoArchive
-	case q.rule.fail == access.FailAllow:
+	case q.rule.fail == access.FailAllow && q.plays(): // to let everybody watch is not to let him publish
 		d.Outcome, d.Reason, d.Unaccounted = access.Allow, access.Uncounted, true
 	case q.rule.fail == access.FailGrace && old != nil && now.since(old.confirmed) < q.rule.grace:
 		d.Outcome, d.Reason = access.Allow, access.Grace

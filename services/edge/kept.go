@@ -48,7 +48,7 @@ func (s *session) message(w wall) *usherv1.KeptSession {
 	g := s.grant.Load()
 	m := &usherv1.KeptSession{
 		AtUnixMs: w.at.UnixMilli(), Stream: s.stream.Value(), UserAgent: s.ua.Value(),
-		Device: s.device, Token: s.token, Path: s.path(), Query: s.query(), CallerSession: s.caller(), Node: s.node.Value(), Rechecks: s.rechecks,
+		Device: s.device, Token: s.token, Path: s.path(), Query: s.query(), CallerSession: s.caller(), Node: s.node.Value(), Rechecks: s.rechecks, Publishes: s.publishes,
 		SilenceMs: time.Duration(s.silence.Load()).Milliseconds(), BornUnixMs: w.ms(s.born),
 		Requests: s.requests.Load(), AskedUnixMs: w.ms(instant(s.asked.Load())),
 		Grant: &usherv1.KeptGrant{
@@ -82,7 +82,7 @@ func restored(k access.Key, m *usherv1.KeptSession, w wall) *session {
 	}
 	n := &session{
 		key: k, stream: unique.Make(m.GetStream()), ua: unique.Make(m.GetUserAgent()), device: m.GetDevice(),
-		node: unique.Make(m.GetNode()), rechecks: m.GetRechecks(),
+		node: unique.Make(m.GetNode()), rechecks: m.GetRechecks(), publishes: m.GetPublishes(),
 		born: min(w.instant(m.GetBornUnixMs()), w.now), reported: w.now, renewed: w.now,
 	}
 	n.open(m.GetPath(), m.GetQuery(), m.GetCallerSession(), m.GetToken())

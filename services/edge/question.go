@@ -72,6 +72,9 @@ func key(k *access.Keyer, q *question) access.Key {
 	}
 	var buf [1 + 4*8]string
 	parts := append(buf[:0], "session")
+	if !q.plays() {
+		parts[0] = "publisher" // who watches with the same token is somebody else
+	}
 	at := q.prefix.As16()
 	for _, name := range q.node.Keys {
 		switch name {
@@ -120,7 +123,7 @@ func (q *question) names() bool {
 // follows says whether the question may belong to a session that it does not name
 // itself: it lacks the token, or the device id that others of its node bring.
 func (q *question) follows() bool {
-	if q.CallerSession != "" || q.node.ByToken {
+	if q.CallerSession != "" || q.node.ByToken || !q.plays() {
 		return false
 	}
 	return q.Token == "" || q.node.Device != nil && q.Device == ""
@@ -143,6 +146,9 @@ func same(k *access.Keyer, q *question) access.Key {
 	if q.Archive.Kind != access.Live {
 		a := &q.Archive
 		asks = fmt.Sprintf("archive %d %d %d", a.Kind, a.Start, a.Length)
+	}
+	if !q.plays() {
+		asks += string(q.Action)
 	}
 	return k.Key("question", string(q.Key[:]), q.Stream, q.Token, query, path, q.Device, string(at[:]), q.UserAgent, asks)
 }

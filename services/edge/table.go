@@ -40,6 +40,7 @@ type session struct {
 	node              unique.Handle[string]
 	pathEnd, queryEnd uint16 // both have their caps
 	rechecks          bool   // the caller asks again by itself, seldom
+	publishes         bool   // its caller asked for somebody who sends the stream
 	// doubted says that it was zapped because its device was believed to have left it.
 	doubted atomic.Bool
 	// kept says that the file beside the edge has its grant. What is added to a session belongs into
@@ -108,7 +109,7 @@ func (s *session) caller() string { return s.opening[s.queryEnd:] }
 // fits says whether the question is of this session: the same stream, the same token or
 // none, and the same device. All else under the same key is somebody else.
 func (s *session) fits(q *question) bool {
-	if s.stream.Value() != q.Stream || s.device != q.Device {
+	if s.stream.Value() != q.Stream || s.device != q.Device || s.publishes == q.plays() {
 		return false
 	}
 	// A caller that asks again about its own session vouches for it: the viewer may have moved.

@@ -35,6 +35,7 @@ type KeptSession struct {
 	Query         string                 `protobuf:"bytes,9,opt,name=query,proto3" json:"query,omitempty"`
 	Node          string                 `protobuf:"bytes,10,opt,name=node,proto3" json:"node,omitempty"`
 	Rechecks      bool                   `protobuf:"varint,11,opt,name=rechecks,proto3" json:"rechecks,omitempty"`
+	Publishes     bool                   `protobuf:"varint,55,opt,name=publishes,proto3" json:"publishes,omitempty"` // its caller asked for somebody who sends the stream
 	SilenceMs     int64                  `protobuf:"varint,12,opt,name=silence_ms,json=silenceMs,proto3" json:"silence_ms,omitempty"`
 	BornUnixMs    int64                  `protobuf:"varint,13,opt,name=born_unix_ms,json=bornUnixMs,proto3" json:"born_unix_ms,omitempty"`
 	Requests      int64                  `protobuf:"varint,15,opt,name=requests,proto3" json:"requests,omitempty"`
@@ -148,6 +149,13 @@ func (x *KeptSession) GetNode() string {
 func (x *KeptSession) GetRechecks() bool {
 	if x != nil {
 		return x.Rechecks
+	}
+	return false
+}
+
+func (x *KeptSession) GetPublishes() bool {
+	if x != nil {
+		return x.Publishes
 	}
 	return false
 }
@@ -339,7 +347,7 @@ var File_usher_v1_keep_proto protoreflect.FileDescriptor
 
 const file_usher_v1_keep_proto_rawDesc = "" +
 	"\n" +
-	"\x13usher/v1/keep.proto\x12\busher.v1\"\xeb\x03\n" +
+	"\x13usher/v1/keep.proto\x12\busher.v1\"\x89\x04\n" +
 	"\vKeptSession\x12\x1c\n" +
 	"\n" +
 	"at_unix_ms\x18\x01 \x01(\x03R\batUnixMs\x12\x14\n" +
@@ -354,7 +362,8 @@ const file_usher_v1_keep_proto_rawDesc = "" +
 	"\x05query\x18\t \x01(\tR\x05query\x12\x12\n" +
 	"\x04node\x18\n" +
 	" \x01(\tR\x04node\x12\x1a\n" +
-	"\brechecks\x18\v \x01(\bR\brechecks\x12\x1d\n" +
+	"\brechecks\x18\v \x01(\bR\brechecks\x12\x1c\n" +
+	"\tpublishes\x187 \x01(\bR\tpublishes\x12\x1d\n" +
 	"\n" +
 	"silence_ms\x18\f \x01(\x03R\tsilenceMs\x12 \n" +
 	"\fborn_unix_ms\x18\r \x01(\x03R\n" +

@@ -1,6 +1,7 @@
 package streamer
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -132,7 +133,7 @@ func (a *Astra) ask(v Viewer, id int) (status int, location, label string) {
 		}
 		address += separator + q
 	}
-	r, err := http.NewRequest(http.MethodGet, address, nil)
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, address, nil)
 	if err != nil {
 		panic(err) // a mistake in the test
 	}

@@ -2,6 +2,7 @@ package streamer
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -155,12 +156,12 @@ func (f *Flussonic) ask(backend string, s *session, call map[string]any) verdict
 	var err error
 	if s.published {
 		body, _ := json.Marshal(call) // of strings and numbers alone
-		r, err = http.NewRequest(http.MethodPost, backend, bytes.NewReader(body))
+		r, err = http.NewRequestWithContext(context.Background(), http.MethodPost, backend, bytes.NewReader(body))
 		if err == nil {
 			r.Header.Set("Content-Type", "application/json")
 		}
 	} else {
-		r, err = http.NewRequest(http.MethodGet, backend+"?"+f.encode(call), nil)
+		r, err = http.NewRequestWithContext(context.Background(), http.MethodGet, backend+"?"+f.encode(call), nil)
 	}
 	if err != nil {
 		panic(err) // a mistake in the test

@@ -2,6 +2,7 @@ package streamer
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
@@ -177,7 +178,7 @@ func (k *sink) post(body any, n int) bool {
 	if err != nil {
 		panic(err) // a mistake in this package
 	}
-	r, err := http.NewRequest(http.MethodPost, k.s.opts.Events, bytes.NewReader(text))
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, k.s.opts.Events, bytes.NewReader(text))
 	if err != nil {
 		panic(err) // a mistake in the test
 	}

@@ -148,11 +148,11 @@ func (s *Store) Forget(ctx context.Context, realm, user, author string) (Forgott
 		case ordered:
 			return ErrOrdered
 		}
-		var print pgtype.UUID
-		if err := tx.QueryRow(ctx, forgetSQL, args).Scan(&print, &done.Until); err != nil {
+		var who pgtype.UUID
+		if err := tx.QueryRow(ctx, forgetSQL, args).Scan(&who, &done.Until); err != nil {
 			return err
 		}
-		done.Print = print.Bytes
+		done.Print = who.Bytes
 		return forgetRows(ctx, tx, args, author, &done)
 	})
 	if err != nil {

@@ -154,7 +154,7 @@ func (s *Service) Ready() error {
 		return errDrained
 	case s.view.Load() == nil:
 		return errNoView
-	case s.lastTick.Load() == 0 && !s.recalled:
+	case s.lastTick.Load() == 0 && !s.recalled.Load():
 		return errNoTick
 	}
 	return nil

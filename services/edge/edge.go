@@ -87,7 +87,7 @@ type Service struct {
 
 	start       time.Time     // of the monotonic clock
 	began       instant       // when it was made
-	recalled    bool          // it goes on with sessions of before a restart; set before Run serves
+	recalled    atomic.Bool   // it goes on with sessions of before a restart; set before Run serves
 	ticked      chan struct{} // closed at the control stream's first tick
 	lastTick    atomic.Int64  // instant of the control stream's last tick
 	clockOffset atomic.Int64  // worker's clock less ours in ms, 0 while they agree

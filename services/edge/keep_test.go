@@ -250,7 +250,7 @@ func TestSettle(t *testing.T) {
 	t.Parallel()
 	b, path := fresh(t)
 	n := b.again(t, path)
-	if !n.recalled {
+	if !n.recalled.Load() {
 		t.Fatal("the edge does not know that it was restarted")
 	}
 	begin := time.Now()

@@ -131,7 +131,7 @@ func (s *Service) recall(ctx context.Context) error {
 		s.log.ErrorContext(ctx, "some of what the file beside the edge held cannot be read: was it written under another cluster key?",
 			slog.Int(telemetry.Count, unread))
 	}
-	s.recalled = s.view.Load() != nil
+	s.recalled.Store(s.view.Load() != nil)
 	s.log.InfoContext(ctx, "sessions of before the restart go on", slog.Int(telemetry.Count, count), slog.Duration(telemetry.Age, away))
 	return nil
 }
@@ -205,7 +205,7 @@ func (s *Service) recallSessions(w wall, away time.Duration, unread int) (lost, 
 // settle has the questions of the first second after a restart wait until all that was ended
 // meanwhile is known. An edge that is cut off goes on without.
 func (s *Service) settle(deadline time.Time) {
-	if !s.recalled || s.lastTick.Load() != 0 {
+	if !s.recalled.Load() || s.lastTick.Load() != 0 {
 		return
 	}
 	d := min(settleTime-s.now().since(s.began), time.Until(deadline)/2)

@@ -116,7 +116,8 @@ func (c *cluster) scatter(rnd *rand.Rand, node string, events []string) {
 		n := min(1+rnd.IntN(9), len(events))
 		part := append(slices.Clone(events[:n]), `{"event": "play_closed"}`, `17`, `{"event": "stream_started"}`)
 		events = events[n:]
-		delivering.Go(func() { c.deliver(c.edges[rnd.IntN(len(c.edges))], node, part...) })
+		edge := c.edges[rnd.IntN(len(c.edges))]
+		delivering.Go(func() { c.deliver(edge, node, part...) })
 	}
 	delivering.Wait()
 }

@@ -25,10 +25,10 @@ test:
 	@scripts/install postgres compiler nginx
 	go test -race -timeout 9m work
 
-# The simulated day at its full size: 2,000 viewers, five nodes, restarts and kills; six minutes.
+# The simulated day: 2,000 viewers, five nodes, restarts and kills; six minutes. USHER_DAY=small: 300 viewers in one.
 day:
 	@scripts/install postgres
-	USHER_DAY=large go test -count=1 -timeout 20m -run 'TestDay$$' -v ./services/usher/e2e
+	USHER_DAY=$${USHER_DAY:-large} go test -tags day -count=1 -timeout 20m -run 'TestDay$$' -v ./services/usher/e2e
 
 # What DESIGN.md promises of speed, as ratios to a yardstick in the same run: services/usher/bench/README.md.
 # make bench ARGS="-only new-64 -rounds 3"

@@ -1,3 +1,5 @@
+//go:build day
+
 package e2e_test
 
 import (
@@ -89,13 +91,10 @@ type edgeProcess struct {
 // TestDay: viewers zap over five nodes of both kinds while events are lost and late and nodes, edges,
 // a worker and the recorder are killed. The ledger follows what plays within the stated bound, ends
 // equal to it, and nobody is refused who plays within his right.
+//
+// It stands behind a build tag, for `make day`: a race of zaps (zappedSQL's TODO) fails it now and then.
 func TestDay(t *testing.T) { //nolint:paralleltest // it is held to bounds of time
 	s := small
-	if os.Getenv("USHER_DAY") == "" {
-		// TODO(#4): the race of zaps (day_check_test.go) makes it fail now and then; until that is mended
-		// the day is run by hand.
-		t.Skip("the simulated day is run by make day, until the race of zaps is mended (#4)")
-	}
 	if os.Getenv("USHER_DAY") == "large" {
 		s = large
 	}

@@ -1,3 +1,5 @@
+//go:build day
+
 package e2e_test
 
 import (

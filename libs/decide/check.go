@@ -94,7 +94,7 @@ func (j *judgement) verify(ctx context.Context, c *check, q *token.Question) (s 
 		j.deps.Log.WarnContext(ctx, "verifier failed", slog.String("check", c.Name), slog.Any("error", err))
 		return said{result: unavailable, text: "the verifier failed"}
 	}
-	s = said{result: yes, user: id.User, device: id.Device, bearer: id.Bearer, sessions: id.Sessions, reach: id.Reach, expires: id.Expires}
+	s = said{result: yes, user: id.User, device: id.Device, bearer: id.Bearer, sessions: id.Sessions, expires: id.Expires}
 	if id.Claim != nil {
 		j.claim(ctx, id.Claim, &s)
 	}

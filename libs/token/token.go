@@ -55,8 +55,6 @@ type Identity struct {
 	Device string // "" if the token names none
 	// Sessions is the token's own limit, 0 if it says none.
 	Sessions int
-	// Reach is how far into the archive the bearer may go, nil if the token does not say.
-	Reach *access.Reach
 	// Expires is set only by a check with recheck: a lease must end by then. The
 	// zero Time means that the token's end does not bound the lease.
 	Expires time.Time
